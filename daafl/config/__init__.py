@@ -1,0 +1,1 @@
+"""Configuration: what can be chosen, composed by Hydra, checked, and made into objects."""

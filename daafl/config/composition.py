@@ -1,0 +1,171 @@
+"""Composes a run's configuration from the shipped groups and a user's overrides.
+
+The only place that calls Hydra. What comes out is plain: dictionaries, lists, numbers, texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from daafl.config.checking import check_call
+from daafl.config.groups import CONFIG_MODULE, option_groups
+from daafl.config.masking import presentable
+from daafl.config.nearest import suggestion
+from daafl.config.overrides import Groups, check_choice, explain_key, lines, read
+from daafl.config.root import Root
+from daafl.errors import ConfigError
+
+_CONFIG_NAME: Final = "config"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """The configuration of one run.
+
+    Parameters
+    ----------
+    config
+        Resolved plain values, secrets included.
+    shown
+        The same as it may be stored: without secrets.
+    unresolved
+        As the files have it, interpolations and all; without secrets.
+    hydra
+        Hydra's own part of the configuration, unresolved.
+    choices
+        The option chosen in each group; ``None`` for none.
+    """
+
+    config: Mapping[str, Any]
+    shown: Mapping[str, Any]
+    unresolved: Mapping[str, Any]
+    hydra: Mapping[str, Any]
+    choices: Mapping[str, str | None]
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, or else the task's."""
+        return self.choices.get("experiment") or self.choices.get("task") or "run"
+
+    @property
+    def root(self) -> Root:
+        """The run-wide values."""
+        return Root(**{key: self.config[key] for key in Root.__annotations__})
+
+
+def compose(overrides: Sequence[str] = (), *, folder: Path | None = None) -> Composition:
+    """Return the configuration that ``overrides`` make of the shipped one.
+
+    Parameters
+    ----------
+    overrides
+        In Hydra's syntax: ``strategy=fedadam``, ``num_rounds=20``, ``~stopping`` ... The task may
+        be one's own: ``task=my_task.py:MyTask``.
+    folder
+        A user's own configuration folder, searched before the shipped one.
+
+    Raises
+    ------
+    ConfigError
+        In one sentence: the key, the value, the rule, and the nearest name there is.
+
+    Examples
+    --------
+    >>> compose(["strategy=fedadam", "seed=7"]).config["seed"]
+    7
+    """
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"there is no configuration folder {folder}")
+    groups = option_groups(folder)
+    parsed = [read(text) for text in overrides]
+    for override in parsed:
+        check_choice(override, groups)
+    try:
+        full = _composed(parsed, folder)
+    except (HydraException, OmegaConfBaseException) as error:
+        _explain(parsed, groups, folder)
+        raise ConfigError(_sentence(error)) from error
+    hydra = full.pop("hydra")
+    choices = {
+        key: value for key, value in hydra.runtime.choices.items() if not key.startswith("hydra")
+    }
+    missing = sorted(OmegaConf.missing_keys(full))
+    if missing:
+        raise ConfigError(f"{missing[0]} has no value; write {missing[0]}=VALUE")
+    try:
+        config = cast(dict[str, Any], OmegaConf.to_container(full, resolve=True))
+        shown = presentable(full, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_sentence(error)) from error
+    _check_root(config, groups)
+    return Composition(
+        config=config,
+        shown=shown,
+        unresolved=presentable(full, resolve=False),
+        hydra=cast(dict[str, Any], OmegaConf.to_container(hydra, resolve=False)),
+        choices=choices,
+    )
+
+
+def _check_root(config: Mapping[str, Any], groups: Groups) -> None:
+    parts = {name.split("/")[0] for name in groups}
+    known = [*Root.__annotations__, *parts]
+    for key in config:
+        if key not in known:
+            raise ConfigError(f"{key} is not known; {suggestion(str(key), known)}")
+    values = {key: value for key, value in config.items() if key not in parts}
+    check_call(Root, values)
+    Root(**values)
+
+
+def _composed(overrides: Sequence[Override], folder: Path | None) -> DictConfig:
+    texts = [line for override in overrides for line in lines(override)]
+    if folder is not None:
+        texts.append(f"hydra.searchpath=[file://{folder.resolve()}]")
+    with _hydra():
+        config = hydra_compose(_CONFIG_NAME, texts, return_hydra_config=True)
+    OmegaConf.set_struct(config, False)
+    OmegaConf.set_readonly(config, False)
+    return config
+
+
+def _explain(overrides: Sequence[Override], groups: Groups, folder: Path | None) -> None:
+    """Refuse the first override whose key does not exist; return if all exist."""
+    try:
+        known = _composed([item for item in overrides if item.key_or_group in groups], folder)
+    except (HydraException, OmegaConfBaseException):
+        return
+    del known["hydra"]
+    for override in overrides:
+        explain_key(override, known, groups)
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Set up Hydra for daafl's configuration, also inside another program that uses Hydra."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def _sentence(error: Exception) -> str:
+    """Return the first line of Hydra's message, with the key it is about."""
+    text = str(error).strip().split("\n")[0]
+    key = getattr(error, "full_key", None)
+    return f"{key}: {text}" if key and str(key) not in text else text

@@ -1,0 +1,122 @@
+"""Runs a batch through a task's model, loss and metrics, and says clearly what does not fit."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from daafl.errors import DataError
+from daafl.learning.examples import Examples
+from daafl.learning.task import Task
+
+_MISFITS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""What torch and users' code raise when shapes, types or class numbers do not fit."""
+
+
+class Judge:
+    """The loss and the metrics of one model.
+
+    Parameters
+    ----------
+    task
+        Whose loss and metrics count.
+    module
+        The model; its first parameter gives the number type of inputs.
+    """
+
+    def __init__(self, task: Task, module: nn.Module) -> None:
+        self._task = task
+        self._module = module
+        self._dtype = next(
+            (p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32
+        )
+
+    def tensors(self, examples: Examples) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets as tensors: numbers in the model's type, integers as int64.
+
+        Raises
+        ------
+        DataError
+            If there is no example, or something that is not a number.
+        """
+        if len(examples) == 0:
+            raise DataError(f"task {self._task.name!r} got no examples; at least one is needed")
+        return self._tensor(examples.inputs, "inputs"), self._tensor(examples.targets, "targets")
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch.
+
+        Raises
+        ------
+        DataError
+            If the model or the loss fails on the batch, or the loss is no scalar.
+        """
+        return self._outputs_and_loss(inputs, targets)[1]
+
+    def figures(self, inputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Return the mean ``loss`` of a batch and the task's metrics.
+
+        Raises
+        ------
+        DataError
+            As `loss` does, and if the metrics fail.
+        """
+        outputs, loss = self._outputs_and_loss(inputs, targets)
+        try:
+            metrics = self._task.metrics(outputs, targets)
+            figures = {name: float(value) for name, value in metrics.items()}
+        except _MISFITS as error:
+            raise self._misfit("metrics()", outputs, targets, error) from error
+        return {"loss": float(loss)} | {k: v for k, v in figures.items() if k != "loss"}
+
+    def _outputs_and_loss(self, inputs: Tensor, targets: Tensor) -> tuple[Any, Tensor]:
+        try:
+            outputs = self._module(inputs)
+        except _MISFITS as error:
+            raise DataError(
+                f"the model of task {self._task.name!r} failed on inputs {_kind(inputs)}: "
+                f"{_sentence(error)}"
+            ) from error
+        try:
+            loss = self._task.loss(outputs, targets)
+        except _MISFITS as error:
+            raise self._misfit("loss()", outputs, targets, error) from error
+        if not isinstance(loss, Tensor) or loss.dim() != 0:
+            raise DataError(
+                f"loss() of task {self._task.name!r} returned {_kind(loss)}; it must return a "
+                "scalar tensor, such as the mean over the batch"
+            )
+        return outputs, loss
+
+    def _misfit(self, what: str, outputs: Any, targets: Tensor, error: Exception) -> DataError:
+        return DataError(
+            f"{what} of task {self._task.name!r} failed on outputs {_kind(outputs)} and targets "
+            f"{_kind(targets)}: {_sentence(error)}"
+        )
+
+    def _tensor(self, values: object, what: str) -> Tensor:
+        if isinstance(values, Tensor):
+            tensor = values.detach()
+        else:
+            array = np.ascontiguousarray(np.asarray(values))
+            try:
+                tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+            except TypeError as error:
+                raise DataError(
+                    f"the {what} of task {self._task.name!r} have number type {array.dtype}; "
+                    "they must be numbers"
+                ) from error
+        if tensor.is_floating_point():
+            return tensor.to(self._dtype)
+        return tensor if tensor.dtype in (torch.bool, torch.int64) else tensor.to(torch.int64)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype}{list(value.shape)}".removeprefix("torch.")
+    return type(value).__name__
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,1 @@
+"""A federation that runs itself, as a Flower app."""

@@ -1,0 +1,30 @@
+"""Server side of a federation: the autonomous strategy and the parts it is made of.
+
+Installed as ``daafl.strategies``; the folder lies at the top of the repository.
+"""
+
+if __name__ != "daafl.strategies":
+    raise ImportError("import daafl.strategies, not strategies")
+
+from daafl.strategies.assignment import LocalTraining
+from daafl.strategies.autonomous import Autonomous, Settings
+from daafl.strategies.coordinator import Override
+from daafl.strategies.fedexp import FedExP
+from daafl.strategies.flower_optimizer import FlowerOptimizer
+from daafl.strategies.optimizer import ServerOptimizer
+from daafl.strategies.pacing import Pacing
+from daafl.strategies.regime import Regime
+from daafl.strategies.stopping import EarlyStopping
+
+__all__ = [
+    "Autonomous",
+    "EarlyStopping",
+    "FedExP",
+    "FlowerOptimizer",
+    "LocalTraining",
+    "Override",
+    "Pacing",
+    "Regime",
+    "ServerOptimizer",
+    "Settings",
+]

@@ -1,0 +1,72 @@
+"""Questions that are not training: probing learning rates, and evaluating on nodes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flwr.app import MessageType, RecordDict
+
+from daafl.errors import MessageError
+from daafl.messages import ARRAYS, CONFIG, NUM_EXAMPLES
+from daafl.strategies.branch import Branch
+from daafl.strategies.collecting import Collector, Tally
+from daafl.strategies.exchange import model_record
+from daafl.strategies.mailbox import Mailbox, Outgoing
+from daafl.strategies.probing import median_log_losses, probe_messages, probed_log_losses
+from daafl.strategies.validation import checked_metrics, finite
+
+PROBE_NODES: Final = 10
+
+
+def probe(
+    branch: Branch, collector: Collector, mailbox: Mailbox, tally: Tally
+) -> tuple[float, ...] | None:
+    """Return per learning rate the median log loss over a cohort; ``None`` if nobody answered."""
+    cohort = collector.cohort(branch, PROBE_NODES, "probe")
+    answers = []
+    for arrival in mailbox.ask(probe_messages(cohort, branch.packed)):
+        if arrival.content is None:
+            tally.failures[arrival.error or "node_error"] += 1
+            continue
+        try:
+            answers.append(probed_log_losses(arrival.content))
+        except MessageError as error:
+            tally.rejected[error.reason] += 1
+    return median_log_losses(answers)
+
+
+def federated_evaluation(
+    branch: Branch, collector: Collector, mailbox: Mailbox, tally: Tally
+) -> dict[str, float]:
+    """Return the example-weighted mean of what all members measure on their own data."""
+    cohort = collector.cohort(branch, len(branch.members), "evaluate")
+    arrays = model_record(branch.packed)
+    questions = [
+        Outgoing(
+            member.ticket,
+            member.address,
+            MessageType.EVALUATE,
+            RecordDict({ARRAYS: arrays, CONFIG: member.assignment.to_record()}),
+        )
+        for member in cohort
+    ]
+    reports = []
+    for arrival in mailbox.ask(questions):
+        if arrival.content is None:
+            tally.failures[arrival.error or "node_error"] += 1
+            continue
+        try:
+            reports.append(finite(checked_metrics(arrival.content)))
+        except MessageError as error:
+            tally.rejected[error.reason] += 1
+    return _weighted_mean(reports)
+
+
+def _weighted_mean(reports: list[dict[str, float]]) -> dict[str, float]:
+    """Average each metric over the nodes that report it, weighted by their examples."""
+    means = {}
+    for key in sorted({key for report in reports for key in report} - {NUM_EXAMPLES}):
+        having = [report for report in reports if key in report]
+        total = sum(report[NUM_EXAMPLES] for report in having)
+        means[key] = sum(report[key] * report[NUM_EXAMPLES] for report in having) / total
+    return means

@@ -1,0 +1,219 @@
+"""Keeping assignments out and gathering updates, under one pacing rule.
+
+A step closes when the quorum is in, the deadline has passed, or nothing that can still count is
+out. What is then taken out of the branch's buffer is what the step combines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from daafl.errors import MessageError
+from daafl.learning.update import Update
+from daafl.messages import Assignment, Scalar
+from daafl.strategies.assignment import Assign
+from daafl.strategies.branch import Branch, Buffered
+from daafl.strategies.exchange import Exchange, Member
+from daafl.strategies.mailbox import Arrival, Mailbox, Purpose, Ticket
+from daafl.strategies.pacing import Pacing
+from daafl.strategies.roster import Roster
+from daafl.strategies.selection import Selection
+
+_SELECTION_STREAM = 1  # keeps draws of nodes apart from other seeded draws of the run
+
+
+@dataclass
+class Tally:
+    """What happened to a step's messages, by reason."""
+
+    rejected: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    num_replies: int = 0
+
+    @property
+    def nonfinite_fraction(self) -> float:
+        """Share of the replies that held NaN or infinity."""
+        return self.rejected["finiteness"] / max(self.num_replies, 1)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is the same for every assignment of a run.
+
+    Parameters
+    ----------
+    federation, layout, seed
+        As in every `Assignment`.
+    settings
+        Settings of the user's own that nodes get with every assignment.
+    select, assign
+        Which nodes take part, and how much each is asked to do.
+    """
+
+    federation: str
+    layout: str
+    seed: int
+    settings: Mapping[str, Scalar]
+    select: Selection
+    assign: Assign
+
+
+class Collector:
+    """Sends assignments for branches and collects the updates that come back.
+
+    Parameters
+    ----------
+    terms
+        Settings of the run.
+    mailbox, exchange, roster
+        How nodes are reached, and which there are.
+    """
+
+    def __init__(
+        self, terms: Terms, *, mailbox: Mailbox, exchange: Exchange, roster: Roster
+    ) -> None:
+        self._terms = terms
+        self._mailbox = mailbox
+        self._exchange = exchange
+        self._roster = roster
+        self._open: dict[str, Branch] = {}
+        self._pacing = Pacing()
+        self._settings: dict[str, tuple[int, Mapping[str, Scalar]]] = {}
+        self.tally = Tally()
+        self.rejected_by_node: Counter[int] = Counter()
+        mailbox.on("train", self._receive)
+
+    def collect(self, branch: Branch, pacing: Pacing) -> list[Update]:
+        """Run one step's worth of training and return the updates to combine, in ticket order.
+
+        Updates that are behind the branch's version are damped by 1/sqrt(1 + versions behind)
+        (Nguyen et al. 2022, section 5); fresh ones are passed on untouched.
+        """
+        self._open[branch.name] = branch
+        self._pacing = pacing
+        deadline_s = self._mailbox.clock.now_s() + (pacing.deadline_s or math.inf)
+        self._refill(branch)
+        self._mailbox.pump(lambda: self._may_close(branch), deadline_s)
+        taken = self._taken(branch)
+        if pacing.max_staleness == 0:
+            self.abandon(branch)
+        ordered = sorted(taken, key=lambda item: (item.update.version, item.ticket))
+        return [_damped(item.update, branch.version - item.update.version) for item in ordered]
+
+    def cohort(self, branch: Branch, count: int, purpose: Purpose) -> list[Member]:
+        """Return ``count`` members of the branch with tickets and assignments of their own.
+
+        Nodes that train receive only training next; other questions may queue behind it.
+        """
+        busy = self._mailbox.busy_nodes() if purpose == "train" else set[int]()
+        candidates = self._roster.facts(n for n in branch.members if n not in busy)
+        stream = [self._terms.seed, _SELECTION_STREAM, self._mailbox.last_id]
+        nodes = self._terms.select(candidates, count, np.random.default_rng(stream))
+        return [self._member(branch, node, purpose) for node in nodes]
+
+    def abandon(self, branch: Branch) -> None:
+        """Stop counting on the training that is out for ``branch``."""
+        self._mailbox.abandon(lambda t: t.purpose == "train" and t.branch == branch.name)
+
+    def versions_out(self, branch: Branch) -> frozenset[int]:
+        """Return the versions of ``branch`` whose training still counts."""
+        live = self._mailbox.live("train")
+        return frozenset(t.version for t in live if t.branch == branch.name)
+
+    def _refill(self, branch: Branch) -> None:
+        live = self._mailbox.live("train")
+        wanted = self._pacing.concurrency - sum(t.branch == branch.name for t in live)
+        if wanted <= 0:
+            return
+        cohort = self.cohort(branch, wanted, "train")
+        if cohort:
+            branch.bases[branch.version] = branch.packed
+            self._mailbox.send(self._exchange.begin(cohort, branch.packed))
+
+    def _member(self, branch: Branch, node: int, purpose: Purpose) -> Member:
+        now_s = self._mailbox.clock.now_s()
+        (facts,) = self._roster.facts([node])
+        work = self._terms.assign(facts, branch.plan)
+        ticket = Ticket(
+            id=self._mailbox.next_id(),
+            purpose=purpose,
+            node=node,
+            branch=branch.name,
+            version=branch.version,
+            draw=branch.next_draw(node) if purpose == "train" else 0,
+            sent_at_s=now_s,
+            due_by_s=now_s + self._pacing.reply_timeout_s,
+        )
+        assignment = Assignment(
+            federation=self._terms.federation,
+            branch=branch.name,
+            version=branch.version,
+            ticket=ticket.id,
+            draw=ticket.draw,
+            seed=self._terms.seed,
+            lr=work.lr,
+            local_steps=work.local_steps,
+            batch_size=work.batch_size,
+            plan_hash=branch.plan.digest,
+            layout=self._terms.layout,
+            settings=self._node_settings(branch),
+        )
+        return Member(self._roster.address(node), ticket, assignment)
+
+    def _node_settings(self, branch: Branch) -> Mapping[str, Scalar]:
+        """Ask the optimiser once per version: a Flower strategy takes note of being asked."""
+        version, settings = self._settings.get(branch.name, (-1, {}))
+        if version != branch.version:
+            settings = {**self._terms.settings, **branch.optimizer.node_config()}
+            self._settings[branch.name] = (branch.version, settings)
+        return settings
+
+    def _receive(self, arrival: Arrival) -> None:
+        ticket = arrival.ticket
+        branch = self._open[ticket.branch]
+        if arrival.content is None:
+            self.tally.failures[arrival.error or "node_error"] += 1
+            received = self._exchange.expire(ticket)
+        else:
+            self.tally.num_replies += 1
+            try:
+                received = self._exchange.receive(arrival, branch.bases[ticket.version])
+            except MessageError as error:
+                self.tally.rejected[error.reason] += 1
+                self.rejected_by_node[ticket.node] += 1
+                received = self._exchange.expire(ticket)
+        self._mailbox.send(received.outgoing)
+        branch.buffer.extend(Buffered(ticket.id, update) for update in received.updates)
+        if self._pacing.refill == "reply":
+            self._refill(branch)
+
+    def _may_close(self, branch: Branch) -> bool:
+        if sum(self._counts(branch, item) for item in branch.buffer) >= self._pacing.quorum:
+            return True
+        return not any(t.branch == branch.name for t in self._mailbox.live("train"))
+
+    def _counts(self, branch: Branch, item: Buffered) -> bool:
+        return branch.version - item.update.version <= self._pacing.max_staleness
+
+    def _taken(self, branch: Branch) -> Sequence[Buffered]:
+        """Take the first ``quorum`` updates that still count out of the buffer."""
+        usable = [item for item in branch.buffer if self._counts(branch, item)]
+        self.tally.rejected.update({"stale": len(branch.buffer) - len(usable)})
+        taken, rest = usable[: self._pacing.quorum], usable[self._pacing.quorum :]
+        if self._pacing.max_staleness == 0:
+            self.tally.rejected.update({"surplus": len(rest)})
+            rest = []
+        branch.buffer = list(rest)
+        self.tally.rejected += Counter()  # drop zero counts
+        return taken
+
+
+def _damped(update: Update, staleness: int) -> Update:
+    if staleness == 0:
+        return update
+    return replace(update, damping=1.0 / math.sqrt(1.0 + staleness), received=None)

@@ -1,0 +1,150 @@
+"""Reason, reflect and adapt: the hubs' cycle, its journal, and what it asks to undo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from daafl.autonomy.hub import Cycle, Hub
+from daafl.autonomy.beliefs import Beliefs
+from daafl.autonomy.plan import Change, Plan, Value
+from daafl.autonomy.records import Decision, Insight, Request
+from daafl.strategies.branch import Branch
+from daafl.strategies.monitor import StepFacts, observations
+
+FEDERATION = "federation"
+
+Record = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Reflection:
+    """What the loops made of a step.
+
+    Parameters
+    ----------
+    decisions
+        Acting decisions of all loops, as applied.
+    insights
+        What became of earlier decisions.
+    restored
+        Version whose restore point the branch returned to; ``None`` if it goes on.
+    """
+
+    decisions: tuple[Decision, ...]
+    insights: tuple[Insight, ...]
+    restored: int | None
+
+
+class Reflector:
+    """Runs the hubs after each step; writes every decision down before it takes effect.
+
+    Parameters
+    ----------
+    federation_hub, branch_hub
+        Loops over the whole federation, and over each branch.
+    plan
+        The federation's plan.
+    beliefs
+        What earlier runs learned about the loops' actions.
+    record
+        Takes journal records; returns only when they are safe.
+    """
+
+    def __init__(
+        self,
+        federation_hub: Hub,
+        branch_hub: Hub,
+        *,
+        plan: Plan,
+        beliefs: Beliefs,
+        record: Record,
+    ) -> None:
+        self._federation_hub = federation_hub
+        self._branch_hub = branch_hub
+        self._federation_loops = federation_hub.init(beliefs)
+        self._record = record
+        self._requests: tuple[Request, ...] = ()
+        self.plan = plan
+
+    def reflect(self, branch: Branch, facts: StepFacts) -> Reflection:
+        """Let the loops decide about the next step, and return to an older model if they ask.
+
+        Requests of federation loops bind the branch's knobs in the same cycle; requests of
+        branch loops bind the federation's knobs in the next one.
+        """
+        wide = self._federation_hub.cycle(
+            self._federation_loops,
+            observations(self._federation_hub.loops, facts),
+            self.plan,
+            requests=self._requests,
+        )
+        own = self._branch_hub.cycle(
+            branch.loops,
+            observations(self._branch_hub.loops, facts),
+            branch.plan,
+            requests=wide.outbound,
+        )
+        self._write(FEDERATION, wide)
+        self._write(branch.name, own)
+        self._federation_loops, self.plan, self._requests = wide.state, wide.plan, own.outbound
+        branch.loops, branch.plan = own.state, own.plan
+        return Reflection(
+            decisions=tuple(
+                d for cycle in (wide, own) for d in cycle.decisions if d.number is not None
+            ),
+            insights=wide.insights + own.insights,
+            restored=self._restore(branch, own) if own.restore is not None else None,
+        )
+
+    def wanted_versions(self, branch: Branch) -> frozenset[int]:
+        """Return the model versions that the branch's loops may want to return to."""
+        return self._branch_hub.wanted_versions(branch.loops)
+
+    def override(self, branch: Branch, knob: str, value: Value, reason: str) -> None:
+        """Apply an operator's edit to whichever plan holds the knob; it is journaled first."""
+        target = branch.name if knob in branch.plan else FEDERATION
+        plan = branch.plan if knob in branch.plan else self.plan
+        change = Change(knob, plan[knob], value)
+        self._record(
+            {
+                "kind": "override",
+                "target": target,
+                "tick": branch.loops.tick,
+                "changes": [{"knob": change.knob, "old": change.old, "new": change.new}],
+                "by": "operator",
+                "reason": reason,
+            }
+        )
+        if target == FEDERATION:
+            self.plan = self.plan.apply([change])
+        else:
+            branch.plan = branch.plan.apply([change])
+
+    def _write(self, target: str, cycle: Cycle) -> None:
+        for record in cycle.records:
+            self._record({"target": target, **record})
+
+    def _restore(self, branch: Branch, cycle: Cycle) -> int:
+        """Return the branch to an older model, with the knobs of the loop that asked.
+
+        A knob that the decision itself sets keeps the value decided.
+        """
+        asked = int(cycle.restore or 0)
+        by = next(d for d in cycle.decisions if d.loop == cycle.restore_by)
+        decided = {change.knob for change in by.changes}
+        owned = frozenset(
+            knob.name for knob in self._branch_hub.knobs.values() if knob.owner == by.loop
+        )
+        applied, values = branch.restore(asked, knobs=owned - decided)
+        changes: Sequence[Change] = [
+            Change(name, branch.plan[name], value)
+            for name, value in values.items()
+            if branch.plan[name] != value
+        ]
+        branch.plan = branch.plan.apply(changes)
+        self._record(
+            {"kind": "restored", "target": branch.name, "asked": asked, "applied": applied}
+        )
+        return applied

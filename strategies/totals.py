@@ -1,0 +1,71 @@
+"""The sums over a run's steps that end up in its summary."""
+
+from __future__ import annotations
+
+from daafl.observability.events import RunInfo, RunSummary, Status, StepRecord
+
+
+class Totals:
+    """Adds up a run's steps; an `Observer`.
+
+    Parameters
+    ----------
+    version
+        Version of daafl, for the summary.
+    is_virtual
+        Whether the run's clock is virtual.
+    """
+
+    def __init__(self, *, version: str, is_virtual: bool) -> None:
+        self._version = version
+        self._is_virtual = is_virtual
+        self._rounds = self._decisions = self._rollbacks = self._alarms = 0
+        self._bytes_up = self._bytes_down = self._nodes = self._seed = 0
+        self._clock_s = 0.0
+        self._accuracies: list[float] = []
+        self._losses: list[float] = []
+
+    def started(self, info: RunInfo) -> None:
+        """Take note of how many nodes there are."""
+        self._nodes, self._seed = info.num_nodes, info.seed
+
+    def stepped(self, record: StepRecord) -> None:
+        """Add a step."""
+        self._rounds += record.kind == "train"
+        self._decisions += len(record.decisions)
+        self._rollbacks += record.restored is not None
+        self._alarms += sum(decision.action == "alert" for decision in record.decisions)
+        self._bytes_up += record.bytes_up
+        self._bytes_down += record.bytes_down
+        self._clock_s = record.clock_s
+        if "accuracy" in record.metrics:
+            self._accuracies.append(record.metrics["accuracy"])
+        if "loss" in record.metrics:
+            self._losses.append(record.metrics["loss"])
+
+    def finished(self, summary: RunSummary) -> None:
+        """Do nothing: the summary is made from here."""
+
+    def summary(self, status: Status, reason: str, seconds: float) -> RunSummary:
+        """Return the summary of the run so far."""
+        return RunSummary(
+            status=status,
+            reason=reason,
+            rounds=self._rounds,
+            final_accuracy=self._accuracies[-1] if self._accuracies else None,
+            final_loss=self._losses[-1] if self._losses else None,
+            best_accuracy=max(self._accuracies, default=None),
+            seconds=seconds,
+            virtual_seconds=self._clock_s if self._is_virtual else None,
+            bytes_up=self._bytes_up,
+            bytes_down=self._bytes_down,
+            epsilon=None,
+            delta=None,
+            decisions=self._decisions,
+            rollbacks=self._rollbacks,
+            alarms=self._alarms,
+            flagged_nodes=(),
+            nodes=self._nodes,
+            seed=self._seed,
+            version=self._version,
+        )
