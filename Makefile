@@ -63,12 +63,12 @@ types: install ## Check the types of the package as it is installed
 
 imports: install ## Check that imports go one way
 	$(BIN)/python tools/link_types.py
-	PYTHONPATH=.types $(BIN)/lint-imports
+	@# Its cache remembers an import of a module that did not exist yet, and ignores the module later.
+	cd .types && $(CURDIR)/$(BIN)/lint-imports --no-cache --config ../pyproject.toml
 
 constraints: ## Resolve every extra afresh and rewrite constraints.txt
 	tools/write_constraints '$(TORCH)'
 
 clean: ## Remove the environment, the caches and what builds left
-	rm -rf $(VENV) .types build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache \
-		.ruff_cache .hypothesis
+	rm -rf $(VENV) .types build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

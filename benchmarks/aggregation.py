@@ -1,12 +1,14 @@
-"""Processor time and memory of the weighted mean, beside Flower's own.
+"""CPU time and memory of the weighted mean, beside Flower's own.
 
-Every measurement runs in a process of its own with one BLAS thread. Both sides get the same serialised arrays and return the weighted mean of the models in them,
+Both sides get the same serialised arrays and return the weighted mean of the models in them,
 decoding included: Flower with ``ArrayRecord`` and ``aggregate_arrayrecords``, daafl with `decoded`
-and `weighted_mean`. They take turns, and a repetition compares two turns next to each other.
+and `weighted_mean`. They take turns, and a repetition compares two turns next to each other. Every
+measurement runs in a process of its own with one BLAS thread.
 
-Processor time is measured on 20 distinct arrays that are used in turn, since 1,000 would be 4 GB;
-together they are far larger than a core's cache. Memory is measured on arrays that arrive one by one
-and each take memory of their own, as they do from a network; it is read from Linux's ``/proc``.
+CPU time is measured on 20 distinct arrays that are used in turn, since 1,000 would be 4 GB;
+together they are far larger than a core's cache. daafl's side is bound by memory traffic, so run
+this on a machine that does nothing else. Memory is measured on arrays that arrive one by one and
+each take memory of their own, as they do from a network; it is read from Linux's ``/proc``.
 
 Budget: two minutes on one core.
 """
@@ -29,9 +31,9 @@ from _report import Benchmark, Figure
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
+from daafl.decoding import decoded
 from daafl.learning.update import Update
 from daafl.strategies.aggregation import weighted_mean
-from daafl.strategies.decoding import decoded
 
 SEED: Final = 0
 NUM_VALUES: Final = 1_000_000
@@ -141,7 +143,7 @@ def measured_apart(what: str, *arguments: object) -> Any:
 
 def measure(*, quick: bool) -> tuple[list[Figure], list[dict[str, Any]]]:
     """Return the figures and the raw rows."""
-    num_updates, repetitions = (100, 3) if quick else (1000, 5)
+    num_updates, repetitions = (100, 3) if quick else (1000, 7)
     num_flower = num_updates // 10
     seconds = measured_apart("cpu_times", num_updates, repetitions)
     difference = seconds.pop("difference")

@@ -39,6 +39,7 @@ TRAIN_LOSS: Final = "train_loss"  # mean loss of the incoming model on the node'
 LOSS: Final = "loss"  # mean loss of an evaluated model
 LOG_LOSSES: Final = "log-losses"  # probe: log loss after training at each tried rate
 LEARNING_RATES: Final = "learning-rates"  # probe: the rates to try
+PROXIMAL_MU: Final = "proximal-mu"  # weight of FedProx's term, as Flower's FedProx sends it
 SERVER_ROUND: Final = "server-round"  # Flower's own round counter, from 1
 STEPS: Final = "steps"  # local steps done
 SECONDS: Final = "seconds"  # wall-clock seconds of local work

@@ -22,7 +22,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
 from daafl import __version__
-from daafl.autonomy.codec import encode
+from daafl.autonomy.codec import JSON, encode
 from daafl.autonomy.hub import Hub
 from daafl.autonomy.journal import Journal
 from daafl.autonomy.beliefs import Beliefs
@@ -335,7 +335,7 @@ class Autonomous(Strategy):
             self._beliefs = knowledge.snapshot()
             listeners.append(Learner(knowledge, run=uuid4().hex))
         if self._journal is None:
-            return lambda record: None
+            return lambda *records: None
         header = {
             "seed": self._settings.seed,
             "config_hash": self._config_hash(),
@@ -343,7 +343,7 @@ class Autonomous(Strategy):
             "beliefs": encode(self._beliefs),
         }
         journal = stack.enter_context(Journal.create(self._journal, header))
-        return lambda record: _append(journal, record)
+        return lambda *records: _append(journal, records)
 
     def _config_hash(self) -> str:
         """Digest of what decides this run's decisions, apart from the data."""
@@ -428,5 +428,5 @@ def _evaluator(evaluate_fn: EvaluateFn | None, layout: Layout) -> Evaluate | Non
     return evaluate
 
 
-def _append(journal: Journal, record: Mapping[str, Any]) -> None:
-    journal.append(dict(record))
+def _append(journal: Journal, records: Sequence[Mapping[str, JSON]]) -> None:
+    journal.append(*records)

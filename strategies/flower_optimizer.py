@@ -1,7 +1,7 @@
 """A Flower strategy as a server optimiser.
 
-Only this class calls a Flower strategy, and for two things. ``configure_train`` is asked once per
-version, on a grid of imaginary nodes, for the settings that nodes must know; that call is also
+Nothing else calls a Flower strategy, and this does so for two things. ``configure_train`` is asked
+once per version, on a grid of imaginary nodes, for the settings that nodes must know; that is also
 where several strategies take note of the model they will compare replies with. ``aggregate_train``
 is given replies and returns the next model. Selection, pacing and messages are not the strategy's.
 
@@ -20,23 +20,19 @@ rounds bit for bit. Three things need care for that, and are worth knowing:
 from __future__ import annotations
 
 import copy
-import gc
-import logging
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 
 from daafl.autonomy.plan import Value
 from daafl.errors import ConfigError, FederationError
 from daafl.learning.layout import Layout, Packed
 from daafl.learning.update import Update
-from daafl.messages import CONFIG, SERVER_ROUND
 from daafl.strategies.aggregation import weighted_mean
+from daafl.strategies.calling import aggregated, configured
 from daafl.strategies.capabilities import capability_of
 from daafl.strategies.flower_records import (
     Arrays,
@@ -50,14 +46,11 @@ from daafl.strategies.flower_records import (
 )
 from daafl.strategies.optimizer import Needs, Tree
 from daafl.strategies.strategy_state import load_into, state_of, twin, unsaved
-from daafl.strategies.stub_grid import StubGrid
 
 __all__ = ["MAX_INDIVIDUAL_BYTES", "FlowerOptimizer", "named_arrays"]
 
 MAX_INDIVIDUAL_BYTES: Final = 256 * 2**20
 """Beyond this many bytes of models, a strategy that needs only a mean is given only a mean."""
-
-_MIN_STUB_NODES: Final = 64
 
 
 class FlowerOptimizer:
@@ -163,8 +156,7 @@ class FlowerOptimizer:
             self._prime()
         old = self._present()
         messages = replies(layout, packed, self._handed(packed, updates), self.strategy)
-        with _quiet(), _cheap_collections():
-            record, _ = self.strategy.aggregate_train(self._step + 1, messages)
+        record = aggregated(self.strategy, self._step + 1, messages)
         self._step += 1
         self._settings = None
         if record is None:
@@ -258,21 +250,8 @@ class FlowerOptimizer:
 
     def _prime(self) -> dict[str, Value]:
         """Ask the strategy to configure training of the present model, and keep the settings."""
-        present = self._present()
-        key = getattr(self.strategy, "configrecord_key", CONFIG)
-        grid = StubGrid(_num_stub_nodes(self.strategy))
-        with _quiet(), _own_random(self._step):
-            messages = list(
-                self.strategy.configure_train(
-                    self._step + 1, array_record(present), ConfigRecord(), grid
-                )
-            )
-        configs = [message.content.get(key, ConfigRecord()) for message in messages]
-        if any(config != configs[0] for config in configs[1:]):
-            raise ConfigError(
-                f"{self._name} configures nodes differently; here that is done by an assignment"
-            )
-        self._settings = _settings(self._name, configs[0] if configs else {})
+        present = array_record(self._present())
+        self._settings = configured(self.strategy, self._step + 1, present)
         return self._settings
 
     def _present(self) -> Arrays:
@@ -313,67 +292,3 @@ def _mean_metrics(updates: Sequence[Update]) -> dict[str, float]:
         key: sum(update.metrics[key] * (update.num_examples / total) for update in updates)
         for key in common_metrics(updates)
     }
-
-
-def _settings(strategy: str, config: Mapping[str, object]) -> dict[str, Value]:
-    settings: dict[str, Value] = {}
-    for key, value in config.items():
-        if key == SERVER_ROUND:
-            continue
-        if not isinstance(value, bool | int | float | str):
-            raise ConfigError(
-                f"{strategy} configures nodes with {key!r} of type {type(value).__name__}; "
-                "only numbers, texts and booleans travel with an assignment"
-            )
-        settings[key] = value
-    return settings
-
-
-def _num_stub_nodes(strategy: Strategy) -> int:
-    """Return as many nodes as ``strategy`` may wait for."""
-    wanted = [
-        value
-        for name, value in vars(strategy).items()
-        if name.startswith("min_") and name.endswith("_nodes") and isinstance(value, int)
-    ]
-    return max(_MIN_STUB_NODES, *wanted)
-
-
-@contextmanager
-def _own_random(seed: int) -> Iterator[None]:
-    """Seed Python's global generator, from which strategies sample, and put it back."""
-    before = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what Flower narrates of every call; its warnings stay."""
-    logger = logging.getLogger("flwr")
-    before = logger.level
-    logger.setLevel(max(before, logging.WARNING))
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-@contextmanager
-def _cheap_collections() -> Iterator[None]:
-    """Hide what already lives from the garbage collector.
-
-    Flower collects garbage once per reply in QFedAvg and Bulyan, which takes tens of milliseconds
-    each time in a process that has torch loaded.
-    """
-    is_ours = gc.get_freeze_count() == 0
-    if is_ours:
-        gc.freeze()
-    try:
-        yield
-    finally:
-        if is_ours:
-            gc.unfreeze()

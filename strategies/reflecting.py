@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from daafl.autonomy.hub import Cycle, Hub
 from daafl.autonomy.beliefs import Beliefs
+from daafl.autonomy.codec import JSON
 from daafl.autonomy.plan import Change, Plan, Value
 from daafl.autonomy.records import Decision, Insight, Request
 from daafl.strategies.branch import Branch
@@ -15,7 +15,8 @@ from daafl.strategies.monitor import StepFacts, observations
 
 FEDERATION = "federation"
 
-Record = Callable[[Mapping[str, Any]], None]
+Record = Callable[..., None]
+"""Takes journal records; returns only when all of them are safe."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Reflector:
     beliefs
         What earlier runs learned about the loops' actions.
     record
-        Takes journal records; returns only when they are safe.
+        Where decisions are written down; one call per cycle, since each waits for the disk.
     """
 
     def __init__(
@@ -86,8 +87,7 @@ class Reflector:
             branch.plan,
             requests=wide.outbound,
         )
-        self._write(FEDERATION, wide)
-        self._write(branch.name, own)
+        self._record(*_addressed(FEDERATION, wide), *_addressed(branch.name, own))
         self._federation_loops, self.plan, self._requests = wide.state, wide.plan, own.outbound
         branch.loops, branch.plan = own.state, own.plan
         return Reflection(
@@ -122,10 +122,6 @@ class Reflector:
         else:
             branch.plan = branch.plan.apply([change])
 
-    def _write(self, target: str, cycle: Cycle) -> None:
-        for record in cycle.records:
-            self._record({"target": target, **record})
-
     def _restore(self, branch: Branch, cycle: Cycle) -> int:
         """Return the branch to an older model, with the knobs of the loop that asked.
 
@@ -148,3 +144,8 @@ class Reflector:
             {"kind": "restored", "target": branch.name, "asked": asked, "applied": applied}
         )
         return applied
+
+
+def _addressed(target: str, cycle: Cycle) -> list[dict[str, JSON]]:
+    """Return a cycle's journal records, each saying whose cycle it was."""
+    return [{"target": target, **record} for record in cycle.records]

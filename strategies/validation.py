@@ -24,7 +24,7 @@ from daafl.messages import (
     TRAIN_LOSS,
     Envelope,
 )
-from daafl.strategies.decoding import decoded
+from daafl.decoding import decoded
 from daafl.strategies.mailbox import Ticket
 
 MAX_METRICS: Final = 64

@@ -13,7 +13,17 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
@@ -22,11 +32,13 @@ from daafl.errors import CodecError
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """What ``json.dumps(value, allow_nan=False)`` accepts."""
 
+_PLAIN = frozenset({bool, int, str, type(None)})
+
 T = TypeVar("T")
 Decoder: TypeAlias = Callable[[object, str], object]
 
 
-def encode(value: object) -> JSON:
+def encode(value: Any) -> JSON:
     """Return plain JSON of `value`: dataclasses become objects, tuples become arrays.
 
     Numpy scalars become the Python numbers they stand for.
@@ -43,12 +55,13 @@ def encode(value: object) -> JSON:
     {'knob': 'lr', 'old': 0.1, 'new': 0.2}
     """
     kind = type(value)
-    if value is None or kind is str or kind is bool or kind is int:
-        return cast("JSON", value)
+    plain: JSON = value
+    if kind in _PLAIN:
+        return plain
     if kind is float:
-        if not math.isfinite(cast(float, value)):
+        if not math.isfinite(value):
             raise CodecError(f"a number must be finite to be recorded, and {value} is not")
-        return cast(float, value)
+        return plain
     names = _field_names(kind)
     if names is not None:
         return {name: encode(getattr(value, name)) for name in names}

@@ -293,12 +293,13 @@ def _experience(state: HubState, turns: Sequence[Turn]) -> HubState:
     for insight in (insight for turn in turns for insight in turn.insights):
         key = belief_key(insight)
         beliefs[key] = beliefs.get(key, Belief()).after(insight.reward)
-        failed = failures.pop(key, 0) + 1 if insight.verdict == "worse" else 0
-        failures.pop(key, None)
-        if failed >= FAILURES_TO_BAN:
+        in_a_row = failures.pop(key, 0)
+        if insight.verdict != "worse":
+            continue
+        if in_a_row + 1 >= FAILURES_TO_BAN:
             bans[key] = state.tick + BAN_TICKS
-        elif failed:
-            failures[key] = failed
+        else:
+            failures[key] = in_a_row + 1
     return replace(state, beliefs=beliefs, failures=failures, bans=bans)
 
 

@@ -78,7 +78,8 @@ class Knob:
             raise ConfigError(f"knob {self.name}: its default must be finite, not {self.default}")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ConfigError(f"knob {self.name}: low {self.low} is above high {self.high}")
-        if self.clipped(self.default) != self.default:
+        is_choice = not self.choices or self.default in self.choices
+        if not is_choice or self.clipped(self.default) != self.default:
             raise ConfigError(
                 f"knob {self.name}: its default {self.default!r} is not allowed by it"
             )

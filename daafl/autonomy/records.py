@@ -237,8 +237,12 @@ def judged(decision: Decision, metric: float) -> Insight:
         actual=actual,
         z=z,
         sentence=(
-            f"{decision.action} improved {effect.metric} by {actual:.3g} over its forecast, "
-            f"{effect.mean:.3g} was expected: {verdict} (z {z:.1f})"
+            f"{effect.metric} came out {_distance(actual)} its forecast, "
+            f"{_distance(effect.mean)} was expected: {verdict} (z {z:z.1f})"
         ),
         reward=min(max(reward, -REWARD_LIMIT), REWARD_LIMIT),
     )
+
+
+def _distance(improvement: float) -> str:
+    return f"{abs(improvement):.3g} {'above' if improvement < 0 else 'below'}"

@@ -5,6 +5,7 @@ The only place that calls Hydra. What comes out is plain: dictionaries, lists, n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,10 +102,10 @@ def compose(overrides: Sequence[str] = (), *, folder: Path | None = None) -> Com
     choices = {
         key: value for key, value in hydra.runtime.choices.items() if not key.startswith("hydra")
     }
-    missing = sorted(OmegaConf.missing_keys(full))
-    if missing:
-        raise ConfigError(f"{missing[0]} has no value; write {missing[0]}=VALUE")
     try:
+        missing = sorted(OmegaConf.missing_keys(full))
+        if missing:
+            raise ConfigError(f"{missing[0]} has no value; write {missing[0]}=VALUE")
         config = cast(dict[str, Any], OmegaConf.to_container(full, resolve=True))
         shown = presentable(full, resolve=True)
     except OmegaConfBaseException as error:
@@ -125,6 +126,9 @@ def _check_root(config: Mapping[str, Any], groups: Groups) -> None:
     for key in config:
         if key not in known:
             raise ConfigError(f"{key} is not known; {suggestion(str(key), known)}")
+    for key in Root.__annotations__:
+        if key not in config:
+            raise ConfigError(f"{key} has no value; every run needs one")
     values = {key: value for key, value in config.items() if key not in parts}
     check_call(Root, values)
     Root(**values)
@@ -165,7 +169,8 @@ def _hydra() -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
-    """Return the first line of Hydra's message, with the key it is about."""
+    """Return what Hydra says, without its advice about other programs."""
     text = str(error).strip().split("\n")[0]
+    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text).strip("\"'")
     key = getattr(error, "full_key", None)
-    return f"{key}: {text}" if key and str(key) not in text else text
+    return f"{key} has no value: {text}" if key and str(key) not in text else text

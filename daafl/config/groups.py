@@ -12,6 +12,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+import yaml
+
 CONFIG_MODULE = "daafl.conf"
 
 
@@ -57,6 +59,20 @@ def option_groups(folder: Path | None = None) -> dict[str, tuple[Option, ...]]:
 def option_names(groups: Mapping[str, tuple[Option, ...]], group: str) -> list[str]:
     """Return the names of a group's options."""
     return [option.name for option in groups[group]]
+
+
+def default_options() -> dict[str, str]:
+    """Return the option of every group that is chosen unless a user says otherwise.
+
+    Examples
+    --------
+    >>> default_options()["strategy"]
+    'fedavg'
+    """
+    text = files(CONFIG_MODULE).joinpath("config.yaml").read_text(encoding="utf-8")
+    entries = yaml.safe_load(text)["defaults"]
+    pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+    return {group: option for group, option in pairs if option is not None}
 
 
 def _walk(folder: Traversable | Path, group: str = "") -> Iterator[tuple[str, Option]]:

@@ -33,7 +33,7 @@ def read(text: str) -> Override:
         If it is not of the form ``key=value``.
     """
     try:
-        return OverridesParser.create().parse_override(text)
+        override = OverridesParser.create().parse_override(text)
     except HydraException as error:
         if "=" not in text:
             raise ConfigError(f"{text!r} is not an override; write key=value") from error
@@ -41,6 +41,9 @@ def read(text: str) -> Override:
             f"{text!r} cannot be read as key=value; quote a value with special characters, "
             """as in 'key="a b"'"""
         ) from error
+    if not override.key_or_group:
+        raise ConfigError(f"{text!r} is not an override; write key=value")
+    return override
 
 
 def expanded(overrides: Sequence[str]) -> list[tuple[str, ...]]:
@@ -113,8 +116,8 @@ def check_choice(override: Override, groups: Groups) -> None:
         raise ConfigError(f"{line} is not used here; output_dir=PATH chooses the run folder")
     if key not in groups or override.is_delete() or _names_own_task(override):
         return
-    value, names = override.value(), option_names(groups, key)
-    if value in names or (value is None and key == "experiment"):
+    names = option_names(groups, key)
+    if override.value() in names:
         return
     written = override.get_value_element_as_str()
     raise ConfigError(f"{key}={written} is not known; {suggestion(written, names)}")
@@ -132,7 +135,9 @@ def explain_key(override: Override, known: DictConfig, groups: Groups) -> None:
     if key in groups or override.is_add() or override.is_force_add():
         return
     if "/" in key:
-        raise ConfigError(f"{line} is not known: there is no group {key}; {suggestion(key, groups)}")
+        raise ConfigError(
+            f"{line} is not known: there is no group {key}; {suggestion(key, groups)}"
+        )
     node: Any = known
     path = ""
     for part in key.split("."):

@@ -103,7 +103,7 @@ class Vital:
         Alarms in a row, each before the metric had time to calm down.
     """
 
-    detector: Cusum = Cusum()
+    detector: Cusum = field(default_factory=Cusum)
     last_alarm: int | None = None
     alarms: int = 0
 

@@ -208,7 +208,9 @@ class Hypergradient:
         if observation.restored:
             rollbacks = (*state.rollbacks, observation.step)[-self.max_rollbacks :]
             state = replace(state, num_losses=0, streak=0, quiet=0, rollbacks=rollbacks)
-        if observation.nonfinite_fraction > 0.5:
+        # Losses were reported, but most of them were infinite.
+        is_infinite = observation.loss is None and observation.loss_version is not None
+        if is_infinite or observation.nonfinite_fraction > 0.5:
             return self._alarmed(state, observation, "nonfinite")
         if observation.loss is None:
             return state

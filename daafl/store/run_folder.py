@@ -22,8 +22,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from daafl.autonomy import journal
 from daafl.autonomy.codec import decode, encode
+from daafl.autonomy.journal import read as read_journal
 from daafl.errors import CodecError, ConfigError, StoreError
 from daafl.observability.events import RunInfo, RunSummary, StepRecord
 from daafl.observability.record_json import step_json, step_of, summary_json
@@ -115,10 +115,9 @@ class RunFolder:
         """Write ``summary.json``."""
         write_json(self.path / SUMMARY, summary_json(summary))
 
-
-def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write centralised training's result into a run folder, where the report finds it."""
-    write_json(path / BASELINE, encode(baseline))
+    def compare_with(self, baseline: Baseline) -> None:
+        """Write ``baseline.json``, which the report draws as a line."""
+        write_json(self.path / BASELINE, encode(baseline))
 
 
 def load(path: Path) -> Run:
@@ -138,7 +137,7 @@ def load(path: Path) -> Run:
         if not (path / name).is_file():
             raise ConfigError(f"{path} holds no run: it has no {name}")
     steps, notes = _steps(path / ROUNDS)
-    header, records = journal.read(path / JOURNAL) if (path / JOURNAL).exists() else (None, ())
+    header, records = read_journal(path / JOURNAL) if (path / JOURNAL).exists() else (None, ())
     return Run(
         name=path.resolve().name,
         info=_document(path / INFO, RunInfo),

@@ -215,9 +215,7 @@ def test_the_node_knows_its_partition_and_the_run_its_config() -> None:
 
     @app.query("who")
     def who(message: Message, context: Context) -> Message:
-        known = ConfigRecord(
-            {**context.node_config, **context.run_config, "node": context.node_id}
-        )
+        known = ConfigRecord({**context.node_config, **context.run_config, "node": context.node_id})
         return Message(RecordDict({"who": known}), reply_to=message)
 
     with InProcessGrid(app, 7, workers=1, run_config={"lr": 0.5}) as grid:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from daafl.autonomy.journal import Journal
 from daafl.autonomy.plan import Change, Knob
 from daafl.autonomy.records import Decision, Effect, Insight
 from daafl.errors import ConfigError, StoreError
 from daafl.observability.events import RunInfo, RunSummary, StepRecord
 from daafl.observability.run import Baseline
-from daafl.store.run_folder import RunFolder, default_path, load, write_baseline
+from daafl.store.run_folder import RunFolder, default_path, load
 
 INFO = RunInfo(
     task="digits",
@@ -150,9 +151,19 @@ def test_a_run_that_was_cut_off_has_no_summary(path: Path) -> None:
     assert run.notes == ("The last line of rounds.jsonl was cut off and left out.",)
 
 
-def test_a_baseline_can_be_added_later(written: Path) -> None:
-    write_baseline(written, Baseline(0.97, 0.1, "ten epochs"))
-    assert load(written).baseline == Baseline(0.97, 0.1, "ten epochs")
+def test_the_journal_is_read_along(written: Path) -> None:
+    record = {"kind": "decided", "tick": 1, "observations": {"learning_rate": {"loss": 0.5}}}
+    with Journal.create(written / "journal.jsonl", {"seed": 4}) as journal:
+        journal.append(record)
+    run = load(written)
+    assert (run.header, run.journal) == ({"kind": "header", "seed": 4}, (record,))
+
+
+def test_a_baseline_can_be_added(path: Path) -> None:
+    folder = RunFolder(path)
+    folder.started(INFO)
+    folder.compare_with(Baseline(0.97, 0.1, "ten epochs"))
+    assert load(path).baseline == Baseline(0.97, 0.1, "ten epochs")
 
 
 def test_a_folder_that_holds_a_run_is_refused(written: Path) -> None:

@@ -34,11 +34,12 @@ from daafl import flower
 from daafl.errors import ConfigError, FederationError
 from daafl.learning.layout import Layout, Packed
 from daafl.learning.update import Update
+from daafl.simulation import InProcessGrid
 from daafl.strategies import flower_optimizer
+from daafl.strategies.calling import StubGrid
 from daafl.strategies.capabilities import CAPABILITIES
 from daafl.strategies.flower_optimizer import FlowerOptimizer, named_arrays
 from daafl.strategies.optimizer import copied
-from daafl.strategies.stub_grid import StubGrid
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -104,43 +105,14 @@ def in_model_types(layout: Layout, arrays: Arrays) -> Packed:
     return layout.packed(np.concatenate([arrays[e.name].reshape(-1) for e in layout.entries]))
 
 
-class OrderedGrid(Grid):
-    """Runs a ClientApp in this process; replies come in the order of the nodes."""
-
-    def __init__(self, app: ClientApp) -> None:
-        self.app = app
-        self.set_run(flower.empty_run(7))
-
-    def set_run(self, run: flower.Run) -> None:
-        self._run = run
-
-    @property
-    def run(self) -> flower.Run:
-        return self._run
-
-    def get_node_ids(self) -> list[int]:
-        return list(range(NUM_NODES))
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        raise NotImplementedError
-
-    push_messages = pull_messages = create_message
+class OrderedGrid(InProcessGrid):
+    """Sends messages, and so returns replies, in the order of the nodes; Flower shuffles them."""
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
         ordered = sorted(messages, key=lambda message: message.metadata.dst_node_id)
-        replies = []
-        for message in ordered:
-            context = Context(
-                run_id=7,
-                node_id=message.metadata.dst_node_id,
-                node_config={},
-                state=RecordDict(),
-                run_config={},
-            )
-            replies.append(self.app(flower.with_message_id(message, "a"), context))
-        return replies
+        return super().send_and_receive(ordered, timeout=timeout)
 
 
 def flowers_own(strategy: Strategy, initial: Arrays) -> ArrayRecord:
@@ -153,7 +125,7 @@ def flowers_own(strategy: Strategy, initial: Arrays) -> ArrayRecord:
         sent = {name: array.numpy() for name, array in message.content["arrays"].items()}
         mu = float(message.content["config"].get("proximal-mu", 0.0))
         arrays = layout.unpack(in_model_types(layout, sent))
-        new, num_examples, loss = trained(arrays, context.node_id, mu)
+        new, num_examples, loss = trained(arrays, int(context.node_config["partition-id"]), mu)
         content = RecordDict(
             {
                 "arrays": named_arrays(layout, layout.pack(new)),
@@ -163,7 +135,8 @@ def flowers_own(strategy: Strategy, initial: Arrays) -> ArrayRecord:
         return Message(content, reply_to=message)
 
     start = named_arrays(layout, layout.pack(initial))
-    return strategy.start(OrderedGrid(app), start, num_rounds=ROUNDS).arrays
+    with OrderedGrid(app, NUM_NODES, workers=0) as grid:
+        return strategy.start(grid, start, num_rounds=ROUNDS).arrays
 
 
 def round_of_updates(

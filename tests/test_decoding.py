@@ -10,8 +10,8 @@ from flwr.app import Array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daafl.decoding import decoded
 from daafl.errors import MessageError
-from daafl.strategies.decoding import decoded
 
 UINT8 = np.dtype(np.uint8)
 

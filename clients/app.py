@@ -1,0 +1,234 @@
+"""A Flower ClientApp that trains a task: the same one in simulation and in deployments."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
+
+from daafl import __version__
+from daafl.clients.identity import Identity, identity
+from daafl.clients.memory import next_sequence
+from daafl.clients.model_records import model_record, received_model
+from daafl.errors import ConfigError, MessageError
+from daafl.learning.examples import Examples
+from daafl.learning.task import Task
+from daafl.learning.trainer import TorchTrainer
+from daafl.learning.work import LocalWork
+from daafl.messages import (
+    ARRAYS,
+    CONFIG,
+    ENVELOPE,
+    LEARNING_RATES,
+    LOG_LOSSES,
+    LOSS,
+    METRICS,
+    NUM_EXAMPLES,
+    PROXIMAL_MU,
+    QUERY_HELLO,
+    QUERY_PROBE,
+    SECONDS,
+    STEPS,
+    TELEMETRY,
+    TRAIN_LOSS,
+    Assignment,
+    Envelope,
+    Hello,
+)
+from daafl.store.node_store import NodeStore
+
+MAX_PROBED_RATES: Final = 64
+MAX_LEARNING_RATE: Final = 1e6
+
+
+def client_app(
+    task: Task | Callable[[], Task], *, node_store: Path | None = None, mods: Sequence[Mod] = ()
+) -> ClientApp:
+    """Return the app that nodes of a federation run to train a task.
+
+    It answers TRAIN, EVALUATE and the queries ``probe`` and ``hello``, to daafl's coordinator and,
+    the first two, to any Flower strategy: a model that came as named arrays goes back as named
+    arrays. A training depends on the message and the node's data alone: its randomness is
+    ``numpy.random.default_rng([seed, node, version, draw])``.
+
+    Parameters
+    ----------
+    task
+        What to train, or a function without arguments that makes it. The function is called once
+        per process, when the first message arrives.
+    node_store
+        Directory of the node's durable memory; ``None`` keeps it for the time of a run.
+    mods
+        Flower mods around every message, outermost first.
+
+    Examples
+    --------
+    >>> from daafl.learning.tasks.digits import Digits
+    >>> from daafl.simulation import InProcessGrid
+    >>> with InProcessGrid(client_app(Digits), 30, workers=0) as grid:
+    ...     content = RecordDict({"config": Assignment().to_record()})
+    ...     question = Message(content, grid.get_node_ids()[7], "query.hello")
+    ...     (reply,) = grid.send_and_receive([question])
+    >>> Hello.from_record(reply.content["config"]).node
+    7
+    """
+    node = _Node(task, NodeStore(node_store) if node_store is not None else None)
+    app = ClientApp(mods=list(mods))
+    app.train()(node.train)
+    app.evaluate()(node.evaluate)
+    app.query(QUERY_PROBE.removeprefix("query."))(node.probe)
+    app.query(QUERY_HELLO.removeprefix("query."))(node.hello)
+    return app
+
+
+class _Node:
+    """The handlers of the app; one trainer serves all nodes that this process plays."""
+
+    def __init__(self, task: Task | Callable[[], Task], store: NodeStore | None) -> None:
+        self._task = task
+        self._store = store
+        self._made: TorchTrainer | None = None
+
+    def train(self, message: Message, context: Context) -> Message:
+        """Train the model in the message on the node's data and return it."""
+        start_s = time.perf_counter()
+        assignment = self._assignment(message)
+        who = identity(context)
+        received = received_model(message.content, self._trainer)
+        trained = self._trainer.train(
+            received.packed, self._examples(who), _work(assignment), _rng(assignment, who)
+        )
+        envelope = Envelope(
+            federation=assignment.federation,
+            branch=assignment.branch,
+            base_version=assignment.version,
+            node=who.node,
+            sequence=next_sequence(context, self._store, assignment.federation, who.node),
+            plan_hash=assignment.plan_hash,
+        )
+        metrics = MetricRecord(
+            {NUM_EXAMPLES: trained.num_examples, TRAIN_LOSS: _reportable(trained.loss_before)}
+        )
+        content = RecordDict(
+            {
+                ARRAYS: model_record(trained.packed, received, self._trainer),
+                METRICS: metrics,
+                ENVELOPE: envelope.to_record(),
+                TELEMETRY: _telemetry(trained.steps, start_s),
+            }
+        )
+        return Message(content, reply_to=message)
+
+    def evaluate(self, message: Message, context: Context) -> Message:
+        """Return the loss and metrics of the model in the message on the node's data."""
+        start_s = time.perf_counter()
+        self._assignment(message)
+        received = received_model(message.content, self._trainer)
+        examples = self._examples(identity(context))
+        figures = self._trainer.evaluate(received.packed, examples)
+        figures[LOSS] = _reportable(figures[LOSS])
+        metrics = MetricRecord({**figures, NUM_EXAMPLES: len(examples)})
+        content = RecordDict({METRICS: metrics, TELEMETRY: _telemetry(0, start_s)})
+        return Message(content, reply_to=message)
+
+    def probe(self, message: Message, context: Context) -> Message:
+        """Return the log losses that throw-away trainings end at, one for each rate asked for."""
+        start_s = time.perf_counter()
+        assignment = self._assignment(message)
+        rates = _probed_rates(message)
+        who = identity(context)
+        examples = self._examples(who)
+        received = received_model(message.content, self._trainer)
+        log_losses = self._trainer.probe(
+            received.packed, examples, rates, _work(assignment), _rng(assignment, who)
+        )
+        metrics = MetricRecord({LOG_LOSSES: list(log_losses), NUM_EXAMPLES: len(examples)})
+        steps = assignment.local_steps * len(rates)
+        content = RecordDict({METRICS: metrics, TELEMETRY: _telemetry(steps, start_s)})
+        return Message(content, reply_to=message)
+
+    def hello(self, message: Message, context: Context) -> Message:
+        """Return who this node is and what it holds; the coordinator compares the layouts."""
+        who = identity(context)
+        hello = Hello(
+            node=who.node,
+            num_examples=len(self._examples(who)),
+            layout=self._trainer.layout.digest,
+            software=f"daafl {__version__}",
+            num_nodes=who.num_nodes,
+        )
+        return Message(RecordDict({CONFIG: hello.to_record()}), reply_to=message)
+
+    @property
+    def _trainer(self) -> TorchTrainer:
+        if self._made is None:
+            task = self._task if isinstance(self._task, Task) else self._task()
+            if not isinstance(task, Task):
+                raise ConfigError(
+                    f"client_app was given a function that returns a {type(task).__name__}; it "
+                    "must return a daafl.Task"
+                )
+            self._made = TorchTrainer(task)
+        return self._made
+
+    def _examples(self, who: Identity) -> Examples:
+        return self._trainer.task.node_data(who.partition, who.num_partitions)
+
+    def _assignment(self, message: Message) -> Assignment:
+        """Return what the message asks for, if it is about the model that this node has."""
+        record = message.content.get(CONFIG)
+        if not isinstance(record, ConfigRecord):
+            raise MessageError("schema", f"the message has no record {CONFIG!r} of settings")
+        assignment = Assignment.from_record(record)
+        layout = self._trainer.layout.digest
+        if assignment.layout and assignment.layout != layout:
+            raise MessageError(
+                "layout",
+                f"the coordinator's model has layout {assignment.layout}, this node's has "
+                f"{layout}; both must run the same task with the same settings",
+            )
+        return assignment
+
+
+def _work(assignment: Assignment) -> LocalWork:
+    """Return the local training that an assignment asks for."""
+    proximal_mu = assignment.settings.get(PROXIMAL_MU, 0.0)
+    if isinstance(proximal_mu, bool | str) or not 0.0 <= proximal_mu < math.inf:
+        raise MessageError("schema", f"{PROXIMAL_MU} is {proximal_mu!r}, not a number >= 0")
+    return LocalWork(
+        lr=assignment.lr,
+        steps=assignment.local_steps,
+        batch_size=assignment.batch_size,
+        proximal_mu=float(proximal_mu),
+    )
+
+
+def _rng(assignment: Assignment, who: Identity) -> np.random.Generator:
+    """Return the generator of a training: the same message draws the same numbers anywhere."""
+    return np.random.default_rng([assignment.seed, who.node, assignment.version, assignment.draw])
+
+
+def _probed_rates(message: Message) -> list[float]:
+    rates = message.content[CONFIG].get(LEARNING_RATES)
+    if not isinstance(rates, list) or not 1 <= len(rates) <= MAX_PROBED_RATES:
+        raise MessageError("schema", f"{LEARNING_RATES} is not a list of 1 to {MAX_PROBED_RATES}")
+    for rate in rates:
+        if isinstance(rate, bool | str | bytes) or not 0 < rate <= MAX_LEARNING_RATE:
+            raise MessageError("schema", f"a rate in {LEARNING_RATES} is {rate!r:.40}")
+    return [float(rate) for rate in rates]
+
+
+def _reportable(loss: float) -> float:
+    """Return the loss; one that is not a number, as after a division by zero, is infinite."""
+    return math.inf if math.isnan(loss) else loss
+
+
+def _telemetry(steps: int, start_s: float) -> ConfigRecord:
+    return ConfigRecord({STEPS: steps, SECONDS: time.perf_counter() - start_s})

@@ -1,0 +1,5 @@
+"""The command line: ``daafl run``, ``report``, ``list`` and ``completion``."""
+
+from daafl.cli.app import main
+
+__all__ = ["main"]

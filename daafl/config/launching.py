@@ -1,0 +1,101 @@
+"""Builds the parts of a configured run and starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from daafl.config.building import built, called
+from daafl.config.checking import check_call
+from daafl.config.composition import Composition
+from daafl.config.own_task import came_through, explained, file_of_task
+from daafl.errors import ConfigError, DaaflError, DataError, FederationError
+from daafl.federation import RunResult, run
+from daafl.learning.task import Task
+from daafl.observability.progress import Mode
+from daafl.strategies import Override
+
+FRESH: Final = "fresh"
+
+
+def parts(composition: Composition) -> dict[str, Any]:
+    """Return the arguments of `daafl.run` that a configuration stands for, the task among them.
+
+    Raises
+    ------
+    ConfigError
+        If a part cannot be built, or the data cannot be divided among that many nodes.
+    """
+    config, root = composition.config, composition.root
+    # What can be refused without loading data comes first; the task contains the partitioner.
+    arguments: dict[str, Any] = {
+        "pacing": _part(config, "pacing"),
+        "training": _part(config, "training"),
+        "stopping": _part(config, "stopping"),
+        "loops": [
+            built(node, f"loop.{name}") for name, node in config.get("loop", {}).items() if node
+        ],
+        "overrides": [_override(item, index) for index, item in enumerate(root.overrides)],
+        "devices": _part(config, "devices"),
+        "strategy": _part(config, "strategy"),
+        "grid": _part(config, "grid"),
+        "num_nodes": root.num_nodes,
+        "num_rounds": root.num_rounds,
+        "evaluate_every": root.evaluate_every,
+        "workers": root.workers,
+        "baseline": root.baseline,
+        "seed": root.seed,
+        "knowledge": None if root.knowledge == FRESH else Path(root.knowledge),
+    }
+    _part(config, "partition")
+    arguments["task"] = task = _part(config, "task")
+    if not isinstance(task, Task):
+        raise ConfigError(f"task is {type(task).__name__}, but must be a Task; choose task=NAME")
+    try:
+        task.node_data(0, root.num_nodes)
+    except DataError as error:
+        raise ConfigError(f"task with num_nodes={root.num_nodes}: {error}") from error
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def launch(
+    composition: Composition, arguments: Mapping[str, Any], *, output_dir: Path, progress: Mode
+) -> RunResult:
+    """Run what `parts` has built; ``config.yaml`` tells how.
+
+    Raises
+    ------
+    DaaflError
+        If the run fails. What a user's own task raises becomes a `FederationError` with the place.
+    """
+    shown = {**composition.shown, "output_dir": str(output_dir)}
+    text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    try:
+        return run(**arguments, output_dir=output_dir, progress=progress, config=text)
+    except DaaflError:
+        raise
+    except Exception as error:  # a user's own task may raise anything
+        file = file_of_task(arguments["task"])
+        if composition.choices.get("task") == "custom" and file and came_through(error, file):
+            raise FederationError(f"your task failed: {explained(error, file)}") from error
+        raise
+
+
+def _part(config: Mapping[str, Any], name: str) -> Any:
+    """Return the object of a group; ``None`` if the group is off."""
+    node = config.get(name)
+    return built(node, name) if node else None
+
+
+def _override(item: Any, index: int) -> Override:
+    path = f"overrides[{index}]"
+    if not isinstance(item, Mapping):
+        raise ConfigError(
+            f"{path} is {item!r}, but must be like {{step: 10, knob: lr, value: 3.0}}"
+        )
+    check_call(Override, item, path)
+    override: Override = called(Override, item, path)
+    return override

@@ -1,0 +1,360 @@
+"""Runs a task: on a federation simulated on this machine, or on whatever nodes a grid has.
+
+`run` and `train_on` give the same federation. Both write a run folder with a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from io import BytesIO
+from math import isfinite
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from flwr.app import ArrayRecord, MetricRecord
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from torch import nn
+
+from daafl.autonomy.policy import Loop
+from daafl.clients import client_app
+from daafl.errors import ConfigError, DaaflError
+from daafl.learning.baseline import centralised
+from daafl.learning.task import Task
+from daafl.learning.trainer import TorchTrainer
+from daafl.observability.events import Observer, RunSummary, Status
+from daafl.observability.progress import Mode
+from daafl.observability.progress import progress as shown_progress
+from daafl.observability.report import write_report
+from daafl.observability.run import Baseline
+from daafl.simulation import Devices, InProcessGrid
+from daafl.simulation.threads import one_thread
+from daafl.store.atomic import write_bytes
+from daafl.store.run_folder import RunFolder, default_path, load
+from daafl.strategies import (
+    Autonomous,
+    EarlyStopping,
+    LocalTraining,
+    Override,
+    Pacing,
+    ServerOptimizer,
+    Settings,
+)
+from daafl.strategies.flower_records import array_record
+
+RUNS: Final = Path("runs")
+MODEL: Final = "model.npz"
+
+
+class ClosableGrid(Protocol):
+    """A grid that is a context manager."""
+
+    def __enter__(self) -> Grid:
+        """Return the grid."""
+
+    def __exit__(self, *error: object) -> None:
+        """Let go of its resources."""
+
+
+class MakeGrid(Protocol):
+    """Makes the grid of a simulated federation; `InProcessGrid` is one."""
+
+    def __call__(
+        self,
+        client_app: ClientApp,
+        num_nodes: int,
+        *,
+        devices: Devices | None,
+        workers: int | None,
+    ) -> ClosableGrid:
+        """Return a grid of ``num_nodes`` nodes that run ``client_app``."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run.
+
+    Parameters
+    ----------
+    summary
+        As in ``summary.json``.
+    arrays
+        The final model, named as in ``state_dict``.
+    output_dir
+        The run's folder, with ``report.html`` and the final model in ``checkpoints/model.npz``.
+    task
+        What was trained.
+    """
+
+    summary: RunSummary
+    arrays: Mapping[str, npt.NDArray[Any]]
+    output_dir: Path
+    task: Task
+
+    @property
+    def status(self) -> Status:
+        """How the run ended."""
+        return self.summary.status
+
+    def model(self) -> nn.Module:
+        """Return the trained model, in evaluation mode."""
+        module = self.task.model()
+        module.load_state_dict({name: torch.tensor(array) for name, array in self.arrays.items()})
+        return module.eval()
+
+
+def run(
+    task: Task,
+    *,
+    num_nodes: int = 30,
+    num_rounds: int = 60,
+    strategy: Strategy | ServerOptimizer | None = None,
+    pacing: Pacing | None = None,
+    training: LocalTraining | None = None,
+    loops: Sequence[Loop] | None = None,
+    stopping: EarlyStopping | None = None,
+    overrides: Sequence[Override] = (),
+    devices: Devices | None = None,
+    workers: int | None = None,
+    grid: MakeGrid = InProcessGrid,
+    seed: int = 0,
+    evaluate_every: int = 1,
+    baseline: bool = False,
+    knowledge: Path | str | None = None,
+    output_dir: Path | str | None = None,
+    progress: Mode | Observer = "auto",
+    config: str = "",
+) -> RunResult:
+    """Train a task on a federation simulated on this machine.
+
+    The same arguments give the same model and the same decisions, whatever the number of workers.
+
+    Parameters
+    ----------
+    task
+        What to train.
+    num_nodes, num_rounds
+        Nodes, and steps at most.
+    strategy
+        Any Flower strategy or a `ServerOptimizer`; FedAvg by default.
+    pacing
+        How many nodes train at a time and when a step closes; 10 at a time, all of them awaited,
+        by default.
+    training
+        What local training starts from.
+    loops
+        What runs itself; health alarms and learning rate by default, ``()`` for nothing.
+    stopping
+        When to end early; never by default.
+    overrides
+        Your own edits of the plan at given steps.
+    devices
+        Speed and distance of each node; all alike by default.
+    workers
+        Processes; ``None`` for one per core, 0 for none beside this one.
+    grid
+        Makes the grid; `InProcessGrid` by default.
+    seed
+        Seed of the model and of every draw.
+    evaluate_every
+        Steps from one evaluation to the next; 0 for none.
+    baseline
+        Whether to train on all data in one place as well, for the report to compare with.
+    knowledge
+        File that carries what was learned from run to run; ``None`` starts afresh.
+    output_dir
+        Folder of the run, which must not hold one yet; by default a new one under ``runs/``.
+    progress
+        What to show: ``auto``, ``live``, ``plain``, ``quiet``, ``json``, or an observer.
+    config
+        Text for ``config.yaml`` in the folder.
+
+    Returns
+    -------
+    RunResult
+        The trained model, the summary and the folder.
+
+    Raises
+    ------
+    ConfigError
+        If the arguments do not fit together.
+    DataError
+        If the data cannot be divided among that many nodes.
+    FederationError
+        If the run cannot go on; its folder then tells how far it came.
+
+    Examples
+    --------
+    ::
+
+        result = daafl.run(Digits(), num_nodes=30, num_rounds=60)
+        print(result.summary.final_accuracy, result.output_dir)
+    """
+    _check_counts(num_nodes=num_nodes, num_rounds=num_rounds)
+    # Divided here, the data is there before workers are forked, and they all share it.
+    task.node_data(0, num_nodes)
+    with one_thread(), grid(client_app(task), num_nodes, devices=devices, workers=workers) as nodes:
+        return train_on(
+            nodes,
+            task,
+            num_rounds=num_rounds,
+            strategy=strategy,
+            pacing=pacing,
+            training=training,
+            loops=loops,
+            stopping=stopping,
+            overrides=overrides,
+            min_nodes=min(2, num_nodes),
+            seed=seed,
+            evaluate_every=evaluate_every,
+            baseline_nodes=num_nodes if baseline else 0,
+            knowledge=knowledge,
+            output_dir=output_dir,
+            progress=progress,
+            config=config,
+        )
+
+
+def train_on(
+    grid: Grid,
+    task: Task,
+    *,
+    num_rounds: int = 60,
+    strategy: Strategy | ServerOptimizer | None = None,
+    pacing: Pacing | None = None,
+    training: LocalTraining | None = None,
+    loops: Sequence[Loop] | None = None,
+    stopping: EarlyStopping | None = None,
+    overrides: Sequence[Override] = (),
+    min_nodes: int = 2,
+    node_timeout_s: float = 60.0,
+    seed: int = 0,
+    evaluate_every: int = 1,
+    baseline_nodes: int = 0,
+    knowledge: Path | str | None = None,
+    output_dir: Path | str | None = None,
+    progress: Mode | Observer = "auto",
+    config: str = "",
+) -> RunResult:
+    """Train a task on the nodes of any Flower grid, such as a ServerApp is given.
+
+    The nodes run `daafl.clients.client_app` of the same task.
+
+    Parameters
+    ----------
+    grid
+        Where the nodes are.
+    min_nodes, node_timeout_s
+        Nodes that must answer, and how long to wait for them at the start.
+    baseline_nodes
+        Train on the data of so many partitions in one place as well, to compare; 0 for not.
+    task, num_rounds, strategy, pacing, training, loops, stopping, overrides
+        As for `run`.
+    seed, evaluate_every, knowledge, output_dir, progress, config
+        As for `run`.
+
+    Raises
+    ------
+    ConfigError, DataError, FederationError
+        As `run` does.
+    """
+    _check_counts(num_rounds=num_rounds)
+    trainer = TorchTrainer(task)
+    make = partial(
+        Autonomous,
+        strategy,
+        pacing=pacing,
+        training=training,
+        loops=loops,
+        stopping=stopping,
+        overrides=overrides,
+        knowledge=Path(knowledge) if knowledge is not None else None,
+        settings=Settings(
+            seed=seed,
+            task=task.name,
+            min_nodes=min_nodes,
+            node_timeout_s=node_timeout_s,
+            evaluate_every=evaluate_every,
+        ),
+    )
+    make()  # refuses what does not fit together, before a folder is made
+    folder = RunFolder(_folder(output_dir, task, seed), config=config)
+    watcher = (
+        shown_progress(progress, report=folder.report) if isinstance(progress, str) else progress
+    )
+    autonomous = make(observers=(folder, watcher), journal=folder.journal)
+    try:
+        with one_thread():
+            result = autonomous.start(
+                grid,
+                array_record(trainer.layout.unpack(trainer.initial(seed))),
+                num_rounds=num_rounds,
+                evaluate_fn=_evaluation(trainer),
+            )
+            if baseline_nodes:
+                folder.compare_with(_baseline(task, baseline_nodes, seed))
+    except BaseException:
+        # Why the run ended matters more than what else fails after that.
+        with suppress(DaaflError, OSError):
+            write_report(load(folder.path), folder.report)
+        raise
+    named = {name: array.numpy() for name, array in result.arrays.items()}
+    arrays = trainer.unpack(trainer.pack(named))
+    _save(folder.checkpoints / MODEL, arrays)
+    write_report(load(folder.path), folder.report)
+    if autonomous.summary_of_run is None:
+        raise DaaflError("the run ended without a summary")
+    return RunResult(autonomous.summary_of_run, arrays, folder.path, task)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise ConfigError(f"{name} is {value}, but must be 1 or more")
+
+
+def _folder(output_dir: Path | str | None, task: Task, seed: int) -> Path:
+    if output_dir is not None:
+        return Path(output_dir)
+    return default_path(RUNS, task=task.name, seed=seed, started=datetime.now())
+
+
+def _evaluation(trainer: TorchTrainer) -> Any:
+    """Return Flower's ``evaluate_fn``; ``None`` if the task has no data for it."""
+    examples = trainer.task.evaluation_data()
+    if examples is None:
+        return None
+
+    def evaluate(_: int, record: ArrayRecord) -> MetricRecord:
+        arrays = {name: array.numpy() for name, array in record.items()}
+        return MetricRecord(dict(trainer.evaluate(trainer.pack(arrays), examples)))
+
+    return evaluate
+
+
+def _baseline(task: Task, num_nodes: int, seed: int) -> Baseline:
+    """Return what training on the data of all nodes in one place reaches."""
+    reached = centralised(task, num_nodes, seed=seed)
+    loss, accuracy = reached.metrics["loss"], reached.metrics.get("accuracy")
+    return Baseline(
+        accuracy=accuracy,
+        loss=loss if isfinite(loss) else None,
+        description=(
+            f"centralised training, {reached.steps} steps at learning rate {reached.lr:g}, "
+            "which held-out training data chose"
+        ),
+    )
+
+
+def _save(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    buffer = BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's own keyword is a bool
+    write_bytes(path, buffer.getvalue())
