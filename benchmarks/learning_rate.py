@@ -5,7 +5,7 @@ learning-rate loop. A method's score on a scenario is the number of rounds to 95
 the best fixed rate ends at, over the rounds of that rate. The best fixed rate is chosen on one half of
 the seeds and scored on the other half, both ways round.
 
-    python benchmarks/learning_rate.py            # all of it, about an hour on 2 cores
+    python benchmarks/learning_rate.py            # all of it, under two hours on 2 cores
     python benchmarks/learning_rate.py --quick    # one scenario per task, two seeds, few rates
 
 The constants of the loop were tuned on the tasks digits, digits_raw and synthetic, with seeds from 10
@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import multiprocessing
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from _federation import accuracies
-from _report import Benchmark, Figure
+from _report import RESULTS, Benchmark, Figure
 from flwr.serverapp.strategy import FedAdam, FedAvg, Strategy
 
 from daafl.data.partition import Dirichlet
@@ -38,29 +40,35 @@ from daafl.strategies import FedExP, LocalTraining, ServerOptimizer
 RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 ALPHAS = (0.1, 0.3, 1.0)
 SEEDS = (0, 1, 2, 3, 4)
-NUM_ROUNDS = 100
-CENSORED = 1.5 * NUM_ROUNDS  # what a run that never gets there is charged
+CENSORED = 1.5  # times its rounds is what a run that never gets there is charged
+ROWS = RESULTS / "learning_rate.rows.jsonl"  # finished runs, for --resume
 LAST = 5  # evaluations that make up the final quality
 
 
 @dataclass(frozen=True)
 class World:
-    """A task with the size of its federation."""
+    """A task with the size of its federation and the length of a run."""
 
     task: Callable[[Dirichlet, int], Task]
     num_nodes: int
     cohort: int
+    num_rounds: int
 
 
 WORLDS: Mapping[str, World] = {
-    "digits": World(lambda part, seed: Digits(partitioner=part, seed=seed), 30, 10),
+    "digits": World(lambda part, seed: Digits(partitioner=part, seed=seed), 30, 10, 100),
     "digits_raw": World(
-        lambda part, seed: Digits(partitioner=part, seed=seed, scale="raw"), 30, 10
+        lambda part, seed: Digits(partitioner=part, seed=seed, scale="raw"), 30, 10, 100
     ),
-    "synthetic": World(lambda part, seed: Synthetic(partitioner=part, seed=seed), 100, 20),
-    "cnn": World(lambda part, seed: DigitsCnn(partitioner=part, seed=seed), 30, 10),
+    "synthetic": World(lambda part, seed: Synthetic(partitioner=part, seed=seed), 100, 20, 100),
+    "cnn": World(lambda part, seed: DigitsCnn(partitioner=part, seed=seed), 30, 10, 60),
     "next_character": World(
-        lambda part, seed: NextCharacter(partitioner=part, seed=seed), 30, 10
+        lambda part, seed: NextCharacter(
+            partitioner=part, seed=seed, characters_per_author=2000, width=16
+        ),
+        30,
+        10,
+        60,
     ),
 }
 
@@ -110,7 +118,7 @@ def run(job: Job) -> Run:
         loops=loops,
         num_nodes=world.num_nodes,
         cohort=world.cohort,
-        num_rounds=NUM_ROUNDS,
+        num_rounds=world.num_rounds,
         seed=job.seed,
     )
     return Run(job, tuple(trace), summary.rollbacks)
@@ -119,7 +127,9 @@ def run(job: Job) -> Run:
 def rounds_to(trace: Sequence[float], target: float) -> float:
     """Return the first round at which the median of the last three accuracies reaches ``target``."""
     smooth = [float(np.median(trace[max(0, i - 2) : i + 1])) for i in range(len(trace))]
-    return next((i + 1.0 for i, value in enumerate(smooth) if value >= target), CENSORED)
+    return next(
+        (i + 1.0 for i, value in enumerate(smooth) if value >= target), CENSORED * len(trace)
+    )
 
 
 def final(run: Run) -> float:
@@ -171,7 +181,7 @@ def scored(runs: Sequence[Run], methods: Sequence[str]) -> list[Scenario]:
                 method,
                 ratio=math.exp(float(np.mean(logs))),
                 rounds=float(np.median(rounds)),
-                reached=float(np.mean([r < CENSORED for r in rounds])),
+                reached=float(np.mean([r <= len(runs[0].accuracies) for r in rounds])),
                 final_gap=float(np.mean(gaps)),
             )
         )
@@ -182,7 +192,16 @@ def _mean_log(runs: Sequence[Run], target: float) -> float:
     return float(np.mean([math.log(rounds_to(r.accuracies, target)) for r in runs]))
 
 
-def main() -> None:
+def _kept() -> dict[Job, Run]:
+    """Return the runs that an interrupted call had finished."""
+    if not ROWS.exists():
+        return {}
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+    runs = [Run(Job(**r["job"]), tuple(r["accuracies"]), r["rollbacks"]) for r in rows]
+    return {run.job: run for run in runs}
+
+
+def main() -> int:
     """Run everything, print the tables, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="a small part, in minutes")
@@ -190,6 +209,9 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="*", choices=list(WORLDS), default=list(WORLDS))
     parser.add_argument("--seeds", nargs="*", type=int, help="development seeds are 10 and up")
     parser.add_argument("--methods", nargs="*", help="default: all")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the finished runs of an interrupted call"
+    )
     options = parser.parse_args()
     rates = RATES[2:5] if options.quick else RATES
     methods = options.methods or [*map(fixed, rates), "fedadam", "fedexp", "daafl"]
@@ -197,8 +219,17 @@ def main() -> None:
     seeds = tuple(options.seeds or (SEEDS[:2] if options.quick else SEEDS))
     jobs = [Job(*job) for job in itertools.product(options.worlds, alphas, seeds, methods)]
     benchmark = Benchmark("learning_rate", quick=options.quick, seeds=seeds)
+    finished = _kept() if options.resume else {}
+    ROWS.parent.mkdir(parents=True, exist_ok=True)
+    if not options.resume:
+        ROWS.unlink(missing_ok=True)
+    missing = [job for job in jobs if job not in finished]
     with multiprocessing.get_context("fork").Pool(options.processes) as pool:
-        runs = list(benchmark.progress(pool.imap_unordered(run, jobs), total=len(jobs)))
+        for done in benchmark.progress(pool.imap_unordered(run, missing), total=len(missing)):
+            finished[done.job] = done
+            with ROWS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(done)) + "\n")
+    runs = [finished[job] for job in jobs]
     scenarios = [
         scenario
         for world, alpha in itertools.product(options.worlds, alphas)
@@ -249,11 +280,11 @@ def main() -> None:
             for world, alpha in itertools.product(options.worlds, alphas)
         ],
     )
-    benchmark.finish(
+    return benchmark.finish(
         figures,
         rows=[asdict(s) for s in scenarios] + [asdict(r) for r in runs],
     )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,13 +11,13 @@ from typing import Final
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import Mod
 
 from daafl import __version__
 from daafl.clients.identity import Identity, identity
 from daafl.clients.memory import next_sequence
 from daafl.clients.model_records import model_record, received_model
 from daafl.errors import ConfigError, MessageError
+from daafl.flower import Mod
 from daafl.learning.examples import Examples
 from daafl.learning.task import Task
 from daafl.learning.trainer import TorchTrainer

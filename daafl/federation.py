@@ -5,21 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from io import BytesIO
 from math import isfinite
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from flwr.app import ArrayRecord, MetricRecord
-from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import nn
@@ -37,8 +34,8 @@ from daafl.observability.report import write_report
 from daafl.observability.run import Baseline
 from daafl.simulation import Devices, InProcessGrid
 from daafl.simulation.threads import one_thread
-from daafl.store.atomic import write_bytes
-from daafl.store.run_folder import RunFolder, default_path, load
+from daafl.store.model_file import write_model
+from daafl.store.run_folder import REPORT, RunFolder, default_path, load
 from daafl.strategies import (
     Autonomous,
     EarlyStopping,
@@ -48,34 +45,14 @@ from daafl.strategies import (
     ServerOptimizer,
     Settings,
 )
+from daafl.strategies.schedule import EvaluateFn
 from daafl.strategies.flower_records import array_record
 
 RUNS: Final = Path("runs")
 MODEL: Final = "model.npz"
 
-
-class ClosableGrid(Protocol):
-    """A grid that is a context manager."""
-
-    def __enter__(self) -> Grid:
-        """Return the grid."""
-
-    def __exit__(self, *error: object) -> None:
-        """Let go of its resources."""
-
-
-class MakeGrid(Protocol):
-    """Makes the grid of a simulated federation; `InProcessGrid` is one."""
-
-    def __call__(
-        self,
-        client_app: ClientApp,
-        num_nodes: int,
-        *,
-        devices: Devices | None,
-        workers: int | None,
-    ) -> ClosableGrid:
-        """Return a grid of ``num_nodes`` nodes that run ``client_app``."""
+MakeGrid = Callable[..., AbstractContextManager[Grid]]
+"""Called as `InProcessGrid` is: with the app, the number of nodes, ``devices`` and ``workers``."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +178,11 @@ def run(
     _check_counts(num_nodes=num_nodes, num_rounds=num_rounds)
     # Divided here, the data is there before workers are forked, and they all share it.
     task.node_data(0, num_nodes)
-    with one_thread(), grid(client_app(task), num_nodes, devices=devices, workers=workers) as nodes:
+    try:
+        simulated = grid(client_app(task), num_nodes, devices=devices, workers=workers)
+    except ValueError as error:
+        raise ConfigError(f"the grid cannot be made: {error}") from error
+    with one_thread(), simulated as nodes:
         return train_on(
             nodes,
             task,
@@ -268,6 +249,7 @@ def train_on(
     """
     _check_counts(num_rounds=num_rounds)
     trainer = TorchTrainer(task)
+    evaluate = _evaluation(trainer)
     make = partial(
         Autonomous,
         strategy,
@@ -286,10 +268,11 @@ def train_on(
         ),
     )
     make()  # refuses what does not fit together, before a folder is made
-    folder = RunFolder(_folder(output_dir, task, seed), config=config)
+    path = _folder(output_dir, task, seed)
     watcher = (
-        shown_progress(progress, report=folder.report) if isinstance(progress, str) else progress
+        shown_progress(progress, report=path / REPORT) if isinstance(progress, str) else progress
     )
+    folder = RunFolder(path, config=config)
     autonomous = make(observers=(folder, watcher), journal=folder.journal)
     try:
         with one_thread():
@@ -297,7 +280,7 @@ def train_on(
                 grid,
                 array_record(trainer.layout.unpack(trainer.initial(seed))),
                 num_rounds=num_rounds,
-                evaluate_fn=_evaluation(trainer),
+                evaluate_fn=evaluate,
             )
             if baseline_nodes:
                 folder.compare_with(_baseline(task, baseline_nodes, seed))
@@ -308,7 +291,7 @@ def train_on(
         raise
     named = {name: array.numpy() for name, array in result.arrays.items()}
     arrays = trainer.unpack(trainer.pack(named))
-    _save(folder.checkpoints / MODEL, arrays)
+    write_model(folder.checkpoints / MODEL, arrays)
     write_report(load(folder.path), folder.report)
     if autonomous.summary_of_run is None:
         raise DaaflError("the run ended without a summary")
@@ -327,7 +310,7 @@ def _folder(output_dir: Path | str | None, task: Task, seed: int) -> Path:
     return default_path(RUNS, task=task.name, seed=seed, started=datetime.now())
 
 
-def _evaluation(trainer: TorchTrainer) -> Any:
+def _evaluation(trainer: TorchTrainer) -> EvaluateFn | None:
     """Return Flower's ``evaluate_fn``; ``None`` if the task has no data for it."""
     examples = trainer.task.evaluation_data()
     if examples is None:
@@ -352,9 +335,3 @@ def _baseline(task: Task, num_nodes: int, seed: int) -> Baseline:
             "which held-out training data chose"
         ),
     )
-
-
-def _save(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    buffer = BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's own keyword is a bool
-    write_bytes(path, buffer.getvalue())

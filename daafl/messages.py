@@ -348,7 +348,8 @@ def _taken(
 def _checked(key: str, value: object, kind: type[T], *, low: float, high: float) -> T:
     """Return ``value`` as ``kind``; an int is a float too, a bool is neither."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        # An integer beyond the floats is beyond every range.
+        value = float(value) if abs(value) <= MAX_COUNT else math.inf if value > 0 else -math.inf
     if not isinstance(value, kind) or isinstance(value, bool):
         raise MessageError(
             "schema", f"field {key} is of type {type(value).__name__}, not {kind.__name__}"

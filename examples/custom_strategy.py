@@ -1,61 +1,59 @@
-"""Your own Flower strategy and your own server optimiser, each in a federation that runs itself.
+"""Your own Flower strategy, and your own server optimiser. Run it: python custom_strategy.py."""
 
-python examples/custom_strategy.py
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections.abc import Sequence
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAvg
 
 import daafl
 from daafl.learning.layout import Layout, Packed
 from daafl.learning.tasks.tabular import BreastCancer
 from daafl.learning.update import Update
-from daafl.strategies import ServerOptimizer
 
 
 class LoudestSilenced(FedAvg):
     """A Flower strategy: averages without the node that reports the largest loss."""
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def aggregate_train(self, server_round, replies):
         """Drop one reply, then let FedAvg do its work."""
-        quiet = sorted(replies, key=lambda reply: float(reply.content["metrics"]["train_loss"]))
+        quiet = sorted(replies, key=lambda reply: reply.content["metrics"]["train_loss"])
         return super().aggregate_train(server_round, quiet[:-1])
 
 
-class SignDescent(ServerOptimizer):
-    """A server optimiser: steps along the sign of the mean update (signSGD, Bernstein 2018)."""
+class SignDescent:
+    """A server optimiser: steps along the signs of the mean update (signSGD, Bernstein 2018)."""
 
     needs = "mean"
 
-    def __init__(self, step: float = 0.005) -> None:
-        self.step = step
-
     def init(self, layout: Layout, packed: Packed) -> None:
-        """Remember how the model's numbers lie in its bytes."""
-        self.layout = layout
+        """Start anew; the layout tells how the model's numbers lie in its bytes."""
+        self.layout, self.step = layout, 0.005
 
-    def node_config(self) -> Mapping[str, float]:
-        """Tell nodes nothing in addition."""
+    def node_config(self) -> dict[str, float]:
+        """Return what nodes are told in addition."""
         return {}
 
     def combine(self, packed: Packed, updates: Sequence[Update]) -> Packed:
-        """Return the model one step further."""
-        total = sum(update.num_examples for update in updates)
-        mean = sum(u.num_examples / total * u.damping * u.delta for u in updates)
-        return self.layout.packed(self.layout.vector(packed) + self.step * np.sign(mean))
+        """Return the model that follows."""
+        total = sum(update.num_examples * update.damping * update.delta for update in updates)
+        return self.layout.packed(self.layout.vector(packed) + self.step * np.sign(total))
 
     def scale(self, factor: float) -> None:
         """Take smaller steps when each combines fewer updates."""
         self.step *= factor
 
+    def state(self) -> None:
+        """Return what goes back together with an older model; this one remembers nothing."""
+
+    def load(self, state: None) -> None:
+        """Go back to such a state."""
+
+    def fork(self) -> "SignDescent":
+        """Return another one in the same state."""
+        return copy.copy(self)
+
 
 for strategy in (LoudestSilenced(), SignDescent()):
-    result = daafl.run(
-        BreastCancer(), strategy=strategy, num_nodes=10, num_rounds=15, progress="quiet"
-    )
+    result = daafl.run(BreastCancer(), strategy=strategy, num_nodes=10, num_rounds=15)
     print(f"{type(strategy).__name__}: accuracy {result.summary.final_accuracy:.3f}")

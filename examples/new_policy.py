@@ -1,4 +1,4 @@
-"""A loop of your own: more local steps once the loss moves slowly. python examples/new_policy.py."""
+"""A loop of your own: more local steps once the loss is low. Run it: python new_policy.py."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Diligence:
 
     name = "diligence"
     observation = Seen
-    state = Seen  # what it remembers: the last loss
+    state = Seen  # what it remembers: the last loss there was
     knobs = (Knob("local_steps", "steps", 10, "diligence", "branch", low=1, high=40),)
 
     def init(self) -> Seen:
@@ -32,11 +32,11 @@ class Diligence:
         return Seen()
 
     def observe(self, state: Seen, seen: Seen) -> Seen:
-        """Remember the last loss there was."""
+        """Remember the loss, if there was one."""
         return seen if seen.loss is not None else state
 
     def reason(self, state: Seen, seen: Seen, plan: Plan) -> Decision:
-        """Decide about the next step."""
+        """Decide about the next step, in data: the host does what the decision says."""
         steps = int(plan["local_steps"])
         if state.loss is None or state.loss > 0.2:
             return unchanged(self.name, "busy", "the loss is still high")
@@ -52,6 +52,7 @@ class Diligence:
         return state
 
 
-diligence = Loop(Diligence(), "cost", "coordinator", "branch", guards=(bounds(), cooldown("local_steps", 3)))
+guards = (bounds(), cooldown("local_steps", 3))
+diligence = Loop(Diligence(), "cost", "coordinator", "branch", guards=guards)
 result = daafl.run(BreastCancer(), loops=[*default_loops(), diligence], num_nodes=10, num_rounds=20)
 print(f"accuracy {result.summary.final_accuracy:.3f} after {result.summary.decisions} decisions")

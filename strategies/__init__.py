@@ -7,13 +7,14 @@ if __name__ != "daafl.strategies":
     raise ImportError("import daafl.strategies, not strategies")
 
 from daafl.strategies.assignment import LocalTraining
-from daafl.strategies.autonomous import Autonomous, Settings
-from daafl.strategies.coordinator import Override
+from daafl.strategies.autonomous import Autonomous
 from daafl.strategies.fedexp import FedExP
 from daafl.strategies.flower_optimizer import FlowerOptimizer
 from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.pacing import Pacing
 from daafl.strategies.regime import Regime
+from daafl.strategies.schedule import Override
+from daafl.strategies.settings import Settings
 from daafl.strategies.stopping import EarlyStopping
 
 __all__ = [

@@ -19,14 +19,19 @@ PROBE_NODES: Final = 10
 
 
 def probe(
-    branch: Branch, collector: Collector, mailbox: Mailbox, tally: Tally
+    branch: Branch,
+    collector: Collector,
+    mailbox: Mailbox,
+    tally: Tally,
+    *,
+    reply_timeout_s: float,
 ) -> tuple[float, ...] | None:
     """Return per learning rate the median log loss over a cohort; ``None`` if nobody answered."""
-    cohort = collector.cohort(branch, PROBE_NODES, "probe")
+    cohort = collector.cohort(branch, PROBE_NODES, "probe", reply_timeout_s=reply_timeout_s)
     answers = []
     for arrival in mailbox.ask(probe_messages(cohort, branch.packed)):
         if arrival.content is None:
-            tally.failures[arrival.error or "node_error"] += 1
+            tally.failures[arrival.error] += 1
             continue
         try:
             answers.append(probed_log_losses(arrival.content))
@@ -36,10 +41,16 @@ def probe(
 
 
 def federated_evaluation(
-    branch: Branch, collector: Collector, mailbox: Mailbox, tally: Tally
+    branch: Branch,
+    collector: Collector,
+    mailbox: Mailbox,
+    tally: Tally,
+    *,
+    reply_timeout_s: float,
 ) -> dict[str, float]:
     """Return the example-weighted mean of what all members measure on their own data."""
-    cohort = collector.cohort(branch, len(branch.members), "evaluate")
+    everyone = len(branch.members)
+    cohort = collector.cohort(branch, everyone, "evaluate", reply_timeout_s=reply_timeout_s)
     arrays = model_record(branch.packed)
     questions = [
         Outgoing(
@@ -53,7 +64,7 @@ def federated_evaluation(
     reports = []
     for arrival in mailbox.ask(questions):
         if arrival.content is None:
-            tally.failures[arrival.error or "node_error"] += 1
+            tally.failures[arrival.error] += 1
             continue
         try:
             reports.append(finite(checked_metrics(arrival.content)))
@@ -63,10 +74,14 @@ def federated_evaluation(
 
 
 def _weighted_mean(reports: list[dict[str, float]]) -> dict[str, float]:
-    """Average each metric over the nodes that report it, weighted by their examples."""
+    """Average each metric that most nodes report over them, weighted by their examples.
+
+    What a few nodes report besides is not shown: names, too, come from outside.
+    """
     means = {}
     for key in sorted({key for report in reports for key in report} - {NUM_EXAMPLES}):
         having = [report for report in reports if key in report]
-        total = sum(report[NUM_EXAMPLES] for report in having)
-        means[key] = sum(report[key] * report[NUM_EXAMPLES] for report in having) / total
-    return means
+        if 2 * len(having) > len(reports):
+            total = sum(report[NUM_EXAMPLES] for report in having)
+            means[key] = sum(report[key] * (report[NUM_EXAMPLES] / total) for report in having)
+    return finite(means)

@@ -1,4 +1,4 @@
-"""How much each node is asked to do: the knobs of local training."""
+"""How much each node is asked to do: the knobs of local training, and settings of the user's."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from flwr.app import ConfigRecord
+
 from daafl.autonomy.plan import Knob, Plan, Value
 from daafl.errors import ConfigError
 from daafl.loops.learning_rate import LR, PROBE
+from daafl.messages import Assignment, Scalar
 from daafl.strategies.selection import NodeFacts
 
 _OWNER: Final = "coordinator"
@@ -72,7 +75,24 @@ Assign = Callable[[NodeFacts, Plan], Work]
 def same_for_all(_: NodeFacts, plan: Plan) -> Work:
     """Return the plan's own numbers, whatever the node."""
     return Work(
-        lr=float(plan["lr"]),
-        local_steps=int(plan["local_steps"]),
-        batch_size=int(plan["batch_size"]),
+        lr=plan.number("lr"),
+        local_steps=int(plan.number("local_steps")),
+        batch_size=int(plan.number("batch_size")),
     )
+
+
+def node_settings(train_config: ConfigRecord | None) -> dict[str, Scalar]:
+    """Return a user's extra settings for nodes; those that knobs own are refused."""
+    settings: dict[str, Scalar] = {}
+    reserved = set(Assignment().to_record())
+    for key, value in (train_config or {}).items():
+        if key in reserved:
+            raise ConfigError(
+                f"train_config sets {key!r}, which the plan decides: use LocalTraining"
+            )
+        if not isinstance(value, bool | int | float | str):
+            raise ConfigError(
+                f"train_config sets {key!r} to a {type(value).__name__}, not a scalar"
+            )
+        settings[key] = value
+    return settings

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 from uuid import uuid4
@@ -22,29 +22,28 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
 from daafl import __version__
+from daafl.autonomy.beliefs import Beliefs
 from daafl.autonomy.codec import JSON, encode
 from daafl.autonomy.hub import Hub
 from daafl.autonomy.journal import Journal
-from daafl.autonomy.beliefs import Beliefs
 from daafl.autonomy.knowledge import Knowledge
 from daafl.autonomy.plan import Knob, Plan, Scope
 from daafl.autonomy.policy import Loop
 from daafl.errors import ConfigError
 from daafl.learning.layout import Layout, Packed
 from daafl.loops import default_loops
-from daafl.messages import TRAIN_LOSS, Assignment, Scalar
+from daafl.messages import TRAIN_LOSS
 from daafl.observability.events import Observer, RunInfo, RunSummary, Status
-from daafl.strategies.assignment import LOCAL_KNOBS, LocalTraining, same_for_all
+from daafl.strategies.assignment import (
+    LOCAL_KNOBS,
+    LocalTraining,
+    node_settings,
+    same_for_all,
+)
 from daafl.strategies.branch import Branch
 from daafl.strategies.clock import WallClock, clock_of
 from daafl.strategies.collecting import Collector, Terms
-from daafl.strategies.coordinator import (
-    Coordinator,
-    Evaluate,
-    Override,
-    Schedule,
-    check_overrides,
-)
+from daafl.strategies.coordinator import Coordinator
 from daafl.strategies.exchange import PlainExchange
 from daafl.strategies.flower_optimizer import FlowerOptimizer
 from daafl.strategies.flower_records import array_record
@@ -53,46 +52,22 @@ from daafl.strategies.mailbox import Mailbox
 from daafl.strategies.monitor import check_observable
 from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.pacing import PACING_KNOBS, Pacing
-from daafl.strategies.reflecting import Record, Reflector
+from daafl.strategies.reflecting import FEDERATION, Record, Reflector
 from daafl.strategies.regime import Regime, Requirement, standing_down
 from daafl.strategies.roster import Roster
+from daafl.strategies.schedule import (
+    EvaluateFn,
+    Override,
+    Schedule,
+    check_overrides,
+    evaluator,
+)
 from daafl.strategies.selection import Selection, uniform
+from daafl.strategies.settings import Settings
 from daafl.strategies.stopping import EarlyStopping, Progress
 from daafl.strategies.totals import Totals
 
 MAIN_BRANCH: Final = "main"
-EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a federation runs, apart from the model and its optimiser.
-
-    Parameters
-    ----------
-    seed
-        Seed of everything random in the run.
-    federation
-        Name of the federation; updates that name another are refused.
-    task
-        Name of what is trained, for reports.
-    min_nodes, node_timeout_s
-        Nodes that must answer, and how long to wait for them at the start.
-    evaluate_every
-        Steps from one evaluation to the next; 0 for none.
-    """
-
-    seed: int = 0
-    federation: str = "federation"
-    task: str = "model"
-    min_nodes: int = 2
-    node_timeout_s: float = 60.0
-    evaluate_every: int = 1
-
-    def __post_init__(self) -> None:
-        for name, low in (("seed", 0), ("min_nodes", 1), ("evaluate_every", 0)):
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name} is {getattr(self, name)}, but must be {low} or more")
 
 
 class Autonomous(Strategy):
@@ -175,9 +150,14 @@ class Autonomous(Strategy):
         check_observable(self._loops)
         self._federation_hub = self._hub("federation", PACING_KNOBS)
         self._branch_hub = self._hub("branch", LOCAL_KNOBS)
-        check_overrides(self._overrides, [*self._federation_hub.knobs, *self._branch_hub.knobs])
+        check_overrides(self._overrides, {**self._federation_hub.knobs, **self._branch_hub.knobs})
         self._beliefs: Beliefs = {}
         self.summary_of_run: RunSummary | None = None
+
+    @property
+    def hubs(self) -> Mapping[str, Hub]:
+        """The hub of every target in this federation's journal, as `journal.replay` takes them."""
+        return {FEDERATION: self._federation_hub, MAIN_BRANCH: self._branch_hub}
 
     def start(
         self,
@@ -222,6 +202,8 @@ class Autonomous(Strategy):
         """
         if evaluate_config:
             raise ConfigError("evaluate_config is not used; put its settings into train_config")
+        if num_rounds < 0:
+            raise ConfigError(f"num_rounds is {num_rounds}, but must be 0 or more")
         arrays = {key: array.numpy() for key, array in initial_arrays.items()}
         layout = Layout.of(arrays)
         clock = clock_of(grid)
@@ -240,16 +222,24 @@ class Autonomous(Strategy):
                 record = self._recorder(stack, listeners)
                 mailbox = Mailbox(grid, clock)
                 settings = self._settings
-                roster = Roster(grid, mailbox, layout=layout.digest, reply_timeout_s=timeout)
-                roster.gather(min_nodes=settings.min_nodes, timeout_s=settings.node_timeout_s)
+                roster = Roster(
+                    grid,
+                    mailbox,
+                    layout=layout.digest,
+                    min_nodes=settings.min_nodes,
+                    node_timeout_s=settings.node_timeout_s,
+                    reply_timeout_s=timeout,
+                )
+                roster.gather()
                 self._announce(listeners, roster, layout, num_rounds)
+                schedule = Schedule(
+                    num_rounds,
+                    evaluator(evaluate_fn, layout),
+                    settings.evaluate_every,
+                    self._overrides,
+                )
                 coordinator = Coordinator(
-                    Schedule(
-                        num_rounds,
-                        _evaluator(evaluate_fn, layout),
-                        settings.evaluate_every,
-                        self._overrides,
-                    ),
+                    schedule,
                     layout,
                     self._branch(layout, layout.pack(arrays)),
                     mailbox=mailbox,
@@ -269,7 +259,7 @@ class Autonomous(Strategy):
                     ),
                     observers=listeners,
                 )
-                reason = self._play(coordinator, num_rounds, result)
+                reason = self._play(coordinator, schedule, result)
             except KeyboardInterrupt:
                 finish("stopped", "interrupted")
                 raise
@@ -280,20 +270,29 @@ class Autonomous(Strategy):
         result.arrays = array_record(layout.unpack(coordinator.branch.packed))
         return result
 
-    def _play(self, coordinator: Coordinator, num_rounds: int, result: Result) -> str:
+    def _play(
+        self,
+        coordinator: Coordinator,
+        schedule: Schedule,
+        result: Result,
+    ) -> str:
         """Run the steps; fill in Flower's result; return why the run ended."""
+        is_federated = schedule.evaluate is None
+        evaluated = (
+            result.evaluate_metrics_clientapp if is_federated else result.evaluate_metrics_serverapp
+        )
         coordinator.open()
         progress = Progress()
-        for step in range(1, num_rounds + 1):
+        for step in range(1, schedule.num_rounds + 1):
             record = coordinator.run_step()
             if record.train_loss is not None:
                 result.train_metrics_clientapp[step] = MetricRecord({TRAIN_LOSS: record.train_loss})
             if record.metrics:
-                result.evaluate_metrics_serverapp[step] = MetricRecord(dict(record.metrics))
+                evaluated[step] = MetricRecord(dict(record.metrics))
             progress, reason = self._stopping.check(progress, record.metrics)
             if reason is not None:
                 return reason
-        return f"all {num_rounds} rounds done"
+        return f"all {schedule.num_rounds} rounds done"
 
     def _branch(self, layout: Layout, packed: Packed) -> Branch:
         self._optimizer.init(layout, packed)
@@ -318,7 +317,7 @@ class Autonomous(Strategy):
             federation=self._settings.federation,
             layout=layout.digest,
             seed=self._settings.seed,
-            settings=_node_settings(train_config),
+            settings=node_settings(train_config),
             select=self._select,
             assign=same_for_all,
         )
@@ -326,7 +325,14 @@ class Autonomous(Strategy):
     def _hub(self, scope: Scope, knobs: Sequence[Knob]) -> Hub:
         loops = tuple(loop for loop in self._loops if loop.scope == scope)
         owned = [knob for loop in loops for knob in loop.policy.knobs]
-        return Hub(loops, {knob.name: knob for knob in (*knobs, *owned)})
+        others = [loop for loop in self._loops if loop.scope != scope]
+        elsewhere = {knob.name for knob in (PACING_KNOBS if scope == "branch" else LOCAL_KNOBS)}
+        elsewhere |= {knob.name for loop in others for knob in loop.policy.knobs}
+        return Hub(
+            loops,
+            {knob.name: knob for knob in (*knobs, *owned)},
+            elsewhere=frozenset(elsewhere),
+        )
 
     def _recorder(self, stack: ExitStack, listeners: list[Observer]) -> Record:
         """Open the journal and the knowledge; return where decisions are written down."""
@@ -395,37 +401,6 @@ def _refuse_to_be_wrapped() -> NoReturn:
         "Autonomous must be the outermost strategy: a strategy around it would run Flower's own "
         "rounds and skip all of its steps; wrap the inner strategy instead"
     )
-
-
-def _node_settings(train_config: ConfigRecord | None) -> dict[str, Scalar]:
-    """Return a user's extra settings for nodes; those that knobs own are refused."""
-    settings: dict[str, Scalar] = {}
-    reserved = set(Assignment().to_record())
-    for key, value in (train_config or {}).items():
-        if key in reserved:
-            raise ConfigError(
-                f"train_config sets {key!r}, which the plan decides: use LocalTraining"
-            )
-        if not isinstance(value, bool | int | float | str):
-            raise ConfigError(
-                f"train_config sets {key!r} to a {type(value).__name__}, not a scalar"
-            )
-        settings[key] = value
-    return settings
-
-
-def _evaluator(evaluate_fn: EvaluateFn | None, layout: Layout) -> Evaluate | None:
-    """Return ``evaluate_fn`` as a function of the packed model."""
-    if evaluate_fn is None:
-        return None
-
-    def evaluate(step: int, packed: Packed) -> dict[str, float]:
-        metrics = evaluate_fn(step, array_record(layout.unpack(packed)))
-        if metrics is None:
-            return {}
-        return {key: float(value) for key, value in metrics.items() if not isinstance(value, list)}
-
-    return evaluate
 
 
 def _append(journal: Journal, records: Sequence[Mapping[str, JSON]]) -> None:

@@ -1,7 +1,8 @@
 """Keeping assignments out and gathering updates, under one pacing rule.
 
 A step closes when the quorum is in, the deadline has passed, or nothing that can still count is
-out. What is then taken out of the branch's buffer is what the step combines.
+out. What is then taken out of the branch's buffer is what the step combines. Assignments go out
+only while a step waits: once the quorum is in, the next ones carry the model it leads to.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 
@@ -22,9 +24,10 @@ from daafl.strategies.exchange import Exchange, Member
 from daafl.strategies.mailbox import Arrival, Mailbox, Purpose, Ticket
 from daafl.strategies.pacing import Pacing
 from daafl.strategies.roster import Roster
-from daafl.strategies.selection import Selection
+from daafl.strategies.selection import NodeFacts, Selection
 
-_SELECTION_STREAM = 1  # keeps draws of nodes apart from other seeded draws of the run
+NONFINITE_MODEL: Final = "nonfinite_model"  # counted once when a step's model is not used
+_SELECTION_STREAM: Final = 1  # keeps draws of nodes apart from other seeded draws of the run
 
 
 @dataclass
@@ -37,7 +40,9 @@ class Tally:
 
     @property
     def nonfinite_fraction(self) -> float:
-        """Share of the replies that held NaN or infinity."""
+        """Share of the replies that held NaN or infinity; 1 if what they combine to does."""
+        if self.rejected[NONFINITE_MODEL]:
+            return 1.0
         return self.rejected["finiteness"] / max(self.num_replies, 1)
 
 
@@ -98,6 +103,10 @@ class Collector:
         self._pacing = pacing
         deadline_s = self._mailbox.clock.now_s() + (pacing.deadline_s or math.inf)
         self._refill(branch)
+        if self._may_close(branch) and not self._has_quorum(branch):
+            # Every node is still busy with something that no longer counts.
+            self._mailbox.pump(lambda: bool(self._free_nodes(branch)), deadline_s)
+            self._refill(branch)
         self._mailbox.pump(lambda: self._may_close(branch), deadline_s)
         taken = self._taken(branch)
         if pacing.max_staleness == 0:
@@ -105,16 +114,23 @@ class Collector:
         ordered = sorted(taken, key=lambda item: (item.update.version, item.ticket))
         return [_damped(item.update, branch.version - item.update.version) for item in ordered]
 
-    def cohort(self, branch: Branch, count: int, purpose: Purpose) -> list[Member]:
-        """Return ``count`` members of the branch with tickets and assignments of their own.
+    def cohort(
+        self, branch: Branch, count: int, purpose: Purpose, *, reply_timeout_s: float
+    ) -> list[Member]:
+        """Return at most ``count`` members of the branch, with tickets and assignments.
 
-        Nodes that train receive only training next; other questions may queue behind it.
+        Training goes to free nodes. Other questions may queue behind training that counts, but
+        nobody waits for nodes that are late already.
         """
-        busy = self._mailbox.busy_nodes() if purpose == "train" else set[int]()
-        candidates = self._roster.facts(n for n in branch.members if n not in busy)
+        if purpose == "train":
+            candidates = self._free_nodes(branch)
+        else:
+            late = self._mailbox.late_nodes()
+            candidates = self._roster.facts(node for node in branch.members if node not in late)
         stream = [self._terms.seed, _SELECTION_STREAM, self._mailbox.last_id]
-        nodes = self._terms.select(candidates, count, np.random.default_rng(stream))
-        return [self._member(branch, node, purpose) for node in nodes]
+        chosen = self._terms.select(candidates, count, np.random.default_rng(stream))
+        due_by_s = self._mailbox.clock.now_s() + reply_timeout_s
+        return [self._member(branch, node, purpose, due_by_s) for node in chosen]
 
     def abandon(self, branch: Branch) -> None:
         """Stop counting on the training that is out for ``branch``."""
@@ -122,21 +138,26 @@ class Collector:
 
     def versions_out(self, branch: Branch) -> frozenset[int]:
         """Return the versions of ``branch`` whose training still counts."""
-        live = self._mailbox.live("train")
-        return frozenset(t.version for t in live if t.branch == branch.name)
+        return frozenset(ticket.version for ticket in self._training(branch))
+
+    def _training(self, branch: Branch) -> list[Ticket]:
+        return [t for t in self._mailbox.live("train") if t.branch == branch.name]
+
+    def _free_nodes(self, branch: Branch) -> list[NodeFacts]:
+        busy = self._mailbox.busy_nodes()
+        return self._roster.facts(node for node in branch.members if node not in busy)
 
     def _refill(self, branch: Branch) -> None:
-        live = self._mailbox.live("train")
-        wanted = self._pacing.concurrency - sum(t.branch == branch.name for t in live)
-        if wanted <= 0:
+        wanted = self._pacing.concurrency - len(self._training(branch))
+        if wanted <= 0 or self._has_quorum(branch):
             return
-        cohort = self.cohort(branch, wanted, "train")
+        timeout_s = self._pacing.reply_timeout_s
+        cohort = self.cohort(branch, wanted, "train", reply_timeout_s=timeout_s)
         if cohort:
             branch.bases[branch.version] = branch.packed
             self._mailbox.send(self._exchange.begin(cohort, branch.packed))
 
-    def _member(self, branch: Branch, node: int, purpose: Purpose) -> Member:
-        now_s = self._mailbox.clock.now_s()
+    def _member(self, branch: Branch, node: int, purpose: Purpose, due_by_s: float) -> Member:
         (facts,) = self._roster.facts([node])
         work = self._terms.assign(facts, branch.plan)
         ticket = Ticket(
@@ -146,8 +167,8 @@ class Collector:
             branch=branch.name,
             version=branch.version,
             draw=branch.next_draw(node) if purpose == "train" else 0,
-            sent_at_s=now_s,
-            due_by_s=now_s + self._pacing.reply_timeout_s,
+            sent_at_s=self._mailbox.clock.now_s(),
+            due_by_s=due_by_s,
         )
         assignment = Assignment(
             federation=self._terms.federation,
@@ -163,7 +184,7 @@ class Collector:
             layout=self._terms.layout,
             settings=self._node_settings(branch),
         )
-        return Member(self._roster.address(node), ticket, assignment)
+        return Member(facts.address, ticket, assignment)
 
     def _node_settings(self, branch: Branch) -> Mapping[str, Scalar]:
         """Ask the optimiser once per version: a Flower strategy takes note of being asked."""
@@ -177,7 +198,7 @@ class Collector:
         ticket = arrival.ticket
         branch = self._open[ticket.branch]
         if arrival.content is None:
-            self.tally.failures[arrival.error or "node_error"] += 1
+            self.tally.failures[arrival.error] += 1
             received = self._exchange.expire(ticket)
         else:
             self.tally.num_replies += 1
@@ -189,13 +210,15 @@ class Collector:
                 received = self._exchange.expire(ticket)
         self._mailbox.send(received.outgoing)
         branch.buffer.extend(Buffered(ticket.id, update) for update in received.updates)
-        if self._pacing.refill == "reply":
+        # Not after a failure: if all nodes fail, the step must come to an end.
+        if self._pacing.refill == "reply" and received.updates:
             self._refill(branch)
 
     def _may_close(self, branch: Branch) -> bool:
-        if sum(self._counts(branch, item) for item in branch.buffer) >= self._pacing.quorum:
-            return True
-        return not any(t.branch == branch.name for t in self._mailbox.live("train"))
+        return self._has_quorum(branch) or not self._training(branch)
+
+    def _has_quorum(self, branch: Branch) -> bool:
+        return sum(self._counts(branch, item) for item in branch.buffer) >= self._pacing.quorum
 
     def _counts(self, branch: Branch, item: Buffered) -> bool:
         return branch.version - item.update.version <= self._pacing.max_staleness

@@ -15,64 +15,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 import numpy as np
 
-from daafl.autonomy.plan import Value
-from daafl.errors import ConfigError, DaaflError, FederationError
-from daafl.learning.layout import Layout, Packed
+from daafl.errors import DaaflError, FederationError
+from daafl.learning.layout import Layout
 from daafl.learning.update import Update
 from daafl.observability.events import Observer, StepRecord
 from daafl.strategies.aggregation import weighted_mean
 from daafl.strategies.asking import federated_evaluation, probe
 from daafl.strategies.branch import Branch
-from daafl.strategies.collecting import Collector, Tally
+from daafl.strategies.collecting import NONFINITE_MODEL, Collector, Tally
 from daafl.strategies.mailbox import Mailbox
 from daafl.strategies.monitor import StepFacts, cosine, norm, reported_losses
 from daafl.strategies.pacing import Pacing
 from daafl.strategies.probing import PROBE_RATES
 from daafl.strategies.reflecting import Reflector
 from daafl.strategies.roster import Roster
+from daafl.strategies.schedule import Schedule
 
 SILENT_STEPS: Final = 3  # steps in a row without any reply after which a run has failed
+IDLE_STEPS: Final = 10  # ... and without any reply that could be used
 
-Evaluate = Callable[[int, Packed], Mapping[str, float]]
 Kind = Literal["probe", "train"]
-
-
-@dataclass(frozen=True)
-class Override:
-    """An operator's edit of the plan.
-
-    Parameters
-    ----------
-    step
-        Step before which the value is set, from 1.
-    knob, value
-        What to set; the loop that owns the knob may move it again after that step.
-    reason
-        Written to the journal.
-    """
-
-    step: int
-    knob: str
-    value: Value
-    reason: str = "operator"
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What happens when, besides training.
-
-    ``evaluate`` is ``None`` for evaluation on the nodes; ``evaluate_every`` 0 means never.
-    """
-
-    num_rounds: int
-    evaluate: Evaluate | None
-    evaluate_every: int
-    overrides: Sequence[Override] = ()
 
 
 class Coordinator:
@@ -114,8 +81,9 @@ class Coordinator:
         self._collector = collector
         self._reflector = reflector
         self._observers = observers
-        self._silent_steps = 0
+        self._silent_steps = self._idle_steps = 0
         self._was_restored = False
+        self._first_loss: float | None = None
         self._share = 1.0
         self.step = 0
 
@@ -135,11 +103,11 @@ class Coordinator:
         Raises
         ------
         FederationError
-            If no node has answered for several steps in a row.
+            If too few nodes are left, or nothing of use has come from them for several steps.
         """
         self.step += 1
         self._apply_overrides()
-        self._roster.greet_new_nodes()
+        self._roster.refresh()
         self.branch.members = self._roster.nodes
         self._rescale()
         if self.branch.plan["probe"]:
@@ -162,7 +130,7 @@ class Coordinator:
             facts,
             step=self.step,
             version=branch.version,
-            lr=float(knobs["lr"]),
+            lr=branch.plan.number("lr"),
             evaluation_loss=metrics.get("loss"),
             accuracy=metrics.get("accuracy"),
             round_seconds=end_s - start_s if kind == "train" else None,
@@ -175,9 +143,11 @@ class Coordinator:
             restored=self._was_restored,
         )
         reflection = self._reflector.reflect(branch, facts)
-        self._was_restored = reflection.restored is not None
-        if self._was_restored:
+        if reflection.restored is not None:
             self._collector.abandon(branch)
+        # The loops are to hear of a restore together with the training that followed it.
+        was_restored = self._was_restored and kind == "probe"
+        self._was_restored = was_restored or reflection.restored is not None
         branch.prune(
             wanted=self._reflector.wanted_versions(branch),
             out=self._collector.versions_out(branch),
@@ -208,21 +178,35 @@ class Coordinator:
             observer.stepped(record)
         return record
 
+    @property
+    def _pacing(self) -> Pacing:
+        return Pacing.of(self._reflector.plan)
+
     def _probe(self, tally: Tally) -> StepFacts:
-        losses = probe(self.branch, self._collector, self._mailbox, tally)
+        losses = probe(
+            self.branch,
+            self._collector,
+            self._mailbox,
+            tally,
+            reply_timeout_s=self._pacing.reply_timeout_s,
+        )
         rates = PROBE_RATES if losses is not None else None
         return StepFacts(probe_rates=rates, probe_log_losses=losses)
 
     def _train(self, tally: Tally) -> StepFacts:
         branch = self.branch
-        pacing = Pacing.of(self._reflector.plan)
+        pacing = self._pacing
         updates = self._collector.collect(branch, pacing)
         report = reported_losses(updates)
+        if self._first_loss is None:
+            self._first_loss = report.loss
         facts = StepFacts(
             loss=report.loss,
+            first_loss=self._first_loss,
+            trimmed_loss=report.trimmed,
             loss_mad=report.mad,
             loss_version=report.version,
-            pace=min(len(updates) / pacing.concurrency, 1.0),
+            pace=min(len(updates) / pacing.out(len(branch.members)), 1.0),
         )
         if not updates:
             return facts
@@ -236,12 +220,19 @@ class Coordinator:
             update_norm=norm(direction),
             mean_client_norm=float(np.mean([norm(u.delta) or 0.0 for u in updates])),
         )
-        branch.direction = direction
-        self._combine(updates, tally)
+        if self._combine(updates):
+            branch.direction = direction
+        else:
+            tally.rejected[NONFINITE_MODEL] += 1
         return facts
 
-    def _combine(self, updates: Sequence[Update], tally: Tally) -> None:
+    def _combine(self, updates: Sequence[Update]) -> bool:
         """Adopt the combined model, or keep the present one if it is not finite.
+
+        Returns
+        -------
+        bool
+            Whether there is a new model.
 
         Raises
         ------
@@ -250,7 +241,8 @@ class Coordinator:
         """
         branch = self.branch
         try:
-            packed = branch.optimizer.combine(branch.packed, updates)
+            with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+                packed = branch.optimizer.combine(branch.packed, updates)
         except DaaflError:
             raise
         except Exception as error:  # a user's strategy may raise anything; say which one did
@@ -258,11 +250,11 @@ class Coordinator:
                 f"the server optimiser could not combine {len(updates)} updates in step "
                 f"{self.step}: {type(error).__name__}: {error}"
             ) from error
-        if np.isfinite(self._layout.vector(packed)).all():
-            branch.adopt(packed)
-            return
-        tally.rejected["nonfinite_model"] += 1
-        branch.optimizer.load(branch.points[branch.version].optimizer)
+        if not np.isfinite(self._layout.vector(packed)).all():
+            branch.optimizer.load(branch.points[branch.version].optimizer)
+            return False
+        branch.adopt(packed)
+        return True
 
     def _evaluated(self, tally: Tally) -> Mapping[str, float]:
         """Return finite metrics of the present model, or nothing if this step has no turn."""
@@ -271,7 +263,13 @@ class Coordinator:
         if not is_due:
             return {}
         if self._schedule.evaluate is None:
-            return federated_evaluation(self.branch, self._collector, self._mailbox, tally)
+            return federated_evaluation(
+                self.branch,
+                self._collector,
+                self._mailbox,
+                tally,
+                reply_timeout_s=self._pacing.reply_timeout_s,
+            )
         metrics = self._schedule.evaluate(self.step, self.branch.packed)
         return {key: float(value) for key, value in metrics.items() if np.isfinite(value)}
 
@@ -284,33 +282,24 @@ class Coordinator:
 
     def _rescale(self) -> None:
         """Tell the optimiser when steps begin to combine a smaller or larger share of updates."""
-        share = Pacing.of(self._reflector.plan).share
+        share = self._pacing.share(len(self.branch.members))
         if share != self._share:
             self.branch.optimizer.scale(share / self._share)
             self._share = share
 
     def _check_alive(self, record: StepRecord) -> None:
-        replies = record.num_updates + sum(record.rejected.values())
-        self._silent_steps = 0 if replies else self._silent_steps + 1
+        has_model = record.num_updates > 0 and NONFINITE_MODEL not in record.rejected
+        has_replies = record.num_updates > 0 or bool(record.rejected)
+        self._idle_steps = 0 if has_model else self._idle_steps + 1
+        self._silent_steps = 0 if has_replies else self._silent_steps + 1
         if self._silent_steps >= SILENT_STEPS:
-            reasons = ", ".join(f"{k}: {n}" for k, n in record.failures.items()) or "nobody to ask"
-            raise FederationError(
-                f"no node has answered for {SILENT_STEPS} steps (in step {self.step} {reasons}); "
-                f"{len(self._roster)} nodes are known"
-            )
-
-
-def check_overrides(overrides: Sequence[Override], knobs: Sequence[str]) -> None:
-    """Refuse overrides of knobs that do not exist.
-
-    Raises
-    ------
-    ConfigError
-        Naming the knob and those there are.
-    """
-    for override in overrides:
-        if override.knob not in knobs:
-            raise ConfigError(
-                f"override of {override.knob!r} before step {override.step}: there is no such "
-                f"knob; choose among {', '.join(sorted(knobs))}"
-            )
+            what = f"no node has sent an update for {SILENT_STEPS} steps"
+        elif self._idle_steps >= IDLE_STEPS:
+            what = f"no update could be used for {IDLE_STEPS} steps"
+        else:
+            return
+        reasons = [f"{k}: {n}" for k, n in (*record.failures.items(), *record.rejected.items())]
+        raise FederationError(
+            f"{what} (in step {self.step}: {', '.join(reasons) or 'nobody to ask'}); "
+            f"{len(self._roster)} nodes are known"
+        )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, MessageType, RecordDict
 
 from daafl.errors import MessageError
@@ -108,7 +109,8 @@ class PlainExchange:
             raise MessageError("duplicate", f"update {envelope.key} was accepted before")
         metrics = checked_metrics(content)
         packed = checked_model(content, self._layout)
-        delta = self._layout.vector(packed) - self._layout.vector(base)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused in the next line
+            delta = self._layout.vector(packed) - self._layout.vector(base)
         check_finite(delta)
         self._remember(envelope.key)
         update = Update(

@@ -1,15 +1,15 @@
 """The only place that sends messages and takes replies.
 
 Everything the coordinator asks of a node goes out under a `Ticket` and comes back as an
-`Arrival`: a reply, an error, or silence until the ticket was due. `Mailbox.pump` may be entered
-from within a receiver's step (a vote inside a training step): arrivals are filed by purpose, so
-that training stays out meanwhile.
+`Arrival`: a reply, an error, or silence until the ticket was due. A ticket that was due, or that
+was abandoned, no longer counts, but its node is taken to be busy with it until it answers or is
+given up. `Mailbox.pump` may be entered from within a receiver's step (a vote inside a training
+step): arrivals are filed by purpose, so that training stays out meanwhile.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -17,10 +17,14 @@ from typing import Final, Literal
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from daafl.errors import FederationError
+from daafl.flower import failure_name
 from daafl.strategies.clock import Clock, WallClock
 
 Purpose = Literal["hello", "train", "probe", "evaluate"]
 FORGET_AFTER: Final = 3.0  # timeouts after which a silent node may be asked again
+TIMEOUT: Final = "timeout"  # why a ticket failed: its node was silent until it was due
+UNSENT: Final = "unsent"  # ... or the grid did not take the message
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,23 @@ class Ticket:
     due_by_s: float
     is_live: bool = True
 
+    @property
+    def forget_at_s(self) -> float:
+        """When a node that never answered is taken to be free again."""
+        return self.sent_at_s + FORGET_AFTER * (self.due_by_s - self.sent_at_s)
+
 
 @dataclass(frozen=True)
 class Arrival:
     """What became of a ticket.
 
-    ``content`` is the reply; ``None`` when the node reported an ``error`` or was silent until
-    the ticket was due (``error`` is then ``timeout``).
+    ``content`` is the reply; ``None`` when there is none, and ``error`` then says why in a word:
+    ``timeout``, ``unsent``, or one of `daafl.flower.FAILURE_NAMES`. It is empty otherwise.
     """
 
     ticket: Ticket
     content: RecordDict | None
-    error: str | None
+    error: str
     at_s: float
 
 
@@ -94,12 +103,13 @@ class Mailbox:
     def __init__(self, grid: Grid, clock: Clock) -> None:
         self._grid = grid
         self._clock = clock
-        self._out: dict[str, Ticket] = {}
+        self._out: dict[str, Ticket] = {}  # by Flower's message id, in the order of sending
+        self._unsent: set[str] = set()
         self._receivers: dict[Purpose, Callable[[Arrival], None]] = {}
+        self._asked: dict[int, list[Arrival]] = {}  # by ticket: where `ask` waits for it
         self._last_id = 0
         self.bytes_up = 0
         self.bytes_down = 0
-        self.late_replies: Counter[int] = Counter()
 
     def on(self, purpose: Purpose, receiver: Callable[[Arrival], None]) -> None:
         """Hand every arrival of ``purpose`` to ``receiver`` from now on."""
@@ -125,11 +135,23 @@ class Mailbox:
         return [t for t in self._out.values() if t.is_live and t.purpose in purposes]
 
     def busy_nodes(self) -> set[int]:
-        """Return the logical ids of nodes that have not answered yet, abandoned ones included."""
+        """Return the logical ids of nodes that have not answered yet, late ones included."""
         return {t.node for t in self._out.values() if t.purpose != "hello"}
 
+    def late_nodes(self) -> set[int]:
+        """Return the logical ids of nodes that still owe an answer which no longer counts."""
+        return {t.node for t in self._out.values() if t.purpose != "hello" and not t.is_live}
+
     def send(self, outgoing: Sequence[Outgoing]) -> None:
-        """Push messages; the order of ``outgoing`` is the order of their ids."""
+        """Push messages; the order of ``outgoing`` is the order of their ids.
+
+        Raises
+        ------
+        FederationError
+            If the grid takes none of them, which Flower's does when they are too large.
+        """
+        if not outgoing:
+            return
         messages = [
             Message(
                 item.content,
@@ -139,15 +161,25 @@ class Mailbox:
             )
             for item in outgoing
         ]
-        for item, message_id in zip(outgoing, self._grid.push_messages(messages), strict=True):
-            self._out[message_id] = item.ticket
+        message_ids = list(self._grid.push_messages(messages))
         sizes = _sizes(outgoing)
+        if len(message_ids) != len(outgoing):
+            raise FederationError(
+                f"the grid took {len(message_ids)} of {len(outgoing)} messages of up to "
+                f"{max(sizes)} bytes; the model may be too large for it"
+            )
+        for item, message_id in zip(outgoing, message_ids, strict=True):
+            # A SuperLink gives no id to a message it cannot pass on.
+            key = message_id or f"{UNSENT}-{item.ticket.id}"
+            self._out[key] = item.ticket
+            if not message_id:
+                self._unsent.add(key)
         self.bytes_down += sum(sizes)
 
     def abandon(self, should_abandon: Callable[[Ticket], bool]) -> int:
         """Stop counting on the live tickets that ``should_abandon`` names; return how many.
 
-        Their nodes stay busy until they answer: a node does one thing at a time.
+        Their nodes stay busy until they answer or are given up: a node does one thing at a time.
         """
         chosen = [k for k, t in self._out.items() if t.is_live and should_abandon(t)]
         for message_id in chosen:
@@ -165,32 +197,37 @@ class Mailbox:
         """
         while not until():
             now_s = self._clock.now_s()
-            live = [t.due_by_s for t in self._out.values() if t.is_live]
-            if now_s >= deadline_s or not live:
+            if now_s >= deadline_s or not self._out:
                 return False
-            self._clock.wait(max(min(deadline_s, *live) - now_s, 0.0))
+            next_s = min(deadline_s, *(self._next_s(*item) for item in self._out.items()))
+            self._clock.wait(max(next_s - now_s, 0.0))
             self._collect()
             self._expire()
         return True
 
     def ask(self, outgoing: Sequence[Outgoing]) -> list[Arrival]:
-        """Send questions of one purpose and return what became of each, in ticket order.
+        """Send questions and return what became of each, in ticket order.
 
-        Other purposes are filed as usual meanwhile.
+        Everything else is filed as usual meanwhile, and a receiver may ask in turn.
         """
         if not outgoing:
             return []
         arrivals: list[Arrival] = []
-        asked = {item.ticket.id for item in outgoing}
-        purpose = outgoing[0].ticket.purpose
-        self.on(purpose, arrivals.append)
+        self._asked.update((item.ticket.id, arrivals) for item in outgoing)
         self.send(outgoing)
-        self.pump(lambda: not any(t.id in asked for t in self.live(purpose)), math.inf)
+        self.pump(lambda: len(arrivals) == len(outgoing), math.inf)
         return sorted(arrivals, key=lambda arrival: arrival.ticket.id)
+
+    def _next_s(self, key: str, ticket: Ticket) -> float:
+        """Return when something happens to a ticket by itself."""
+        if not ticket.is_live:
+            return ticket.forget_at_s
+        return -math.inf if key in self._unsent else ticket.due_by_s
 
     def _collect(self) -> None:
         now_s = self._clock.now_s()
-        for reply in self._grid.pull_messages(list(self._out)):
+        keys = [key for key in self._out if key not in self._unsent]
+        for reply in self._grid.pull_messages(keys) if keys else ():
             ticket = self._out.pop(reply.metadata.reply_to_message_id, None)
             if ticket is None:
                 continue
@@ -199,33 +236,53 @@ class Mailbox:
             content = None if reply.has_error() else reply.content
             if content is not None:
                 self.bytes_up += content_bytes(content)
-            if not ticket.is_live:
-                self.late_replies[ticket.node] += 1
-                continue
-            error = _error_reason(reply) if reply.has_error() else None
-            self._receivers[ticket.purpose](Arrival(ticket, content, error, now_s))
+            if ticket.is_live:
+                error = failure_name(reply.error) if reply.has_error() else ""
+                self._file(Arrival(ticket, content, error, now_s))
+
+    def _file(self, arrival: Arrival) -> None:
+        """Hand an arrival to who asked for it, or else to the receiver of its purpose."""
+        arrivals = self._asked.pop(arrival.ticket.id, None)
+        receive = self._receivers[arrival.ticket.purpose] if arrivals is None else arrivals.append
+        receive(arrival)
 
     def _expire(self) -> None:
         now_s = self._clock.now_s()
-        for message_id, ticket in list(self._out.items()):
-            if ticket.is_live and now_s >= ticket.due_by_s:
-                self._out[message_id] = replace(ticket, is_live=False)
-                self._receivers[ticket.purpose](Arrival(ticket, None, "timeout", now_s))
-            elif not ticket.is_live:
-                allowed_s = FORGET_AFTER * (ticket.due_by_s - ticket.sent_at_s)
-                if now_s >= ticket.sent_at_s + allowed_s:
-                    del self._out[message_id]
+        for key, ticket in list(self._out.items()):
+            if self._out.get(key) is not ticket or now_s < self._next_s(key, ticket):
+                continue  # answered meanwhile, if a receiver before has waited for something
+            if ticket.is_live:
+                self._out[key] = replace(ticket, is_live=False)
+                error = UNSENT if key in self._unsent else TIMEOUT
+                self._file(Arrival(ticket, None, error, now_s))
+            else:
+                del self._out[key]
+                self._unsent.discard(key)
 
 
 def content_bytes(content: Mapping[str, object]) -> int:
-    """Return the bytes of a message's arrays plus eight for each other value."""
+    """Return the bytes of a message's arrays and texts, plus eight for each number.
+
+    Flower's own count raises on empty texts and lists, which anybody may send.
+    """
     total = 0
     for record in content.values():
         if isinstance(record, ArrayRecord):
             total += sum(len(array.data) for array in record.values())
         elif isinstance(record, Mapping):
-            total += 8 * len(record)
+            total += sum(_value_bytes(value) for value in record.values())
     return total
+
+
+def _value_bytes(value: object) -> int:
+    match value:
+        case str() | bytes():
+            return len(value)
+        case [str() | bytes(), *_]:
+            return sum(len(text) for text in value if isinstance(text, str | bytes))
+        case list():
+            return 8 * len(value)
+    return 8
 
 
 def _sizes(outgoing: Sequence[Outgoing]) -> list[int]:
@@ -240,12 +297,3 @@ def _sizes(outgoing: Sequence[Outgoing]) -> list[int]:
             size += known[id(record)]
         sizes.append(size)
     return sizes
-
-
-def _error_reason(reply: Message) -> str:
-    """Return a short countable name for a node's error."""
-    reason = (reply.error.reason or "").strip()
-    for known in ("timeout", "worker_died"):
-        if known in reason:
-            return known
-    return "node_error"

@@ -33,7 +33,12 @@ class StepFacts:
     lr
         Learning rate under which the step ran.
     loss
-        Trimmed mean of nodes' losses of the model they *received*, before training.
+        Median of nodes' losses of the model they *received*, before training.
+    trimmed_loss
+        Mean of those losses without the highest and lowest fifth: less noisy, and slower to
+        shrug off nodes that lie.
+    first_loss
+        First finite ``loss`` of the run.
     loss_version
         Oldest model version that ``loss`` is about.
     loss_mad
@@ -70,6 +75,8 @@ class StepFacts:
     version: int = 0
     lr: float | None = None
     loss: float | None = None
+    trimmed_loss: float | None = None
+    first_loss: float | None = None
     loss_version: int | None = None
     loss_mad: float | None = None
     evaluation_loss: float | None = None
@@ -128,27 +135,36 @@ class LossReport:
     """Summary of the losses nodes report for the model they received."""
 
     loss: float | None
+    trimmed: float | None
     mad: float | None
     version: int | None
 
 
 def reported_losses(updates: Sequence[Update]) -> LossReport:
-    """Return a trimmed mean, spread and version of the reported losses.
+    """Return two robust centres, the spread and the version of the reported losses.
 
-    Trimming 20 % at each end keeps a few nodes that lie, or that diverged, from steering the
-    coordinator. If most losses are infinite there is no finite centre, and ``loss`` is ``None``.
+    A few nodes that lie, or that diverged, do not steer the coordinator. If half of the losses or
+    more are infinite there is no finite centre, and both are ``None``.
     """
     losses = np.sort([u.metrics[TRAIN_LOSS] for u in updates if TRAIN_LOSS in u.metrics])
     if not len(losses):
-        return LossReport(None, None, None)
-    cut = int(TRIMMED_SHARE * len(losses))
-    center = float(losses[cut : len(losses) - cut].mean())
+        return LossReport(None, None, None, None)
     version = min(u.version for u in updates)
-    if not math.isfinite(center):
-        return LossReport(None, None, version)
-    kept = losses[np.isfinite(losses)]
-    mad = 1.4826 * float(np.median(np.abs(kept - np.median(kept))))
-    return LossReport(center, mad, version)
+    known = losses[np.isfinite(losses)]
+    if 2 * len(known) <= len(losses):
+        return LossReport(None, None, None, version)
+    cut = int(TRIMMED_SHARE * len(losses))
+    kept = losses[cut : len(losses) - cut]
+    with np.errstate(over="ignore", invalid="ignore"):  # a node may report anything
+        numbers = (
+            np.median(losses),
+            kept[np.isfinite(kept)].mean(),
+            1.4826 * np.median(np.abs(known - np.median(known))),
+        )
+    if not np.isfinite(numbers).all():
+        return LossReport(None, None, None, version)
+    median, trimmed, mad = map(float, numbers)
+    return LossReport(median, trimmed, mad, version)
 
 
 def cosine(first: Vector | None, second: Vector) -> float | None:

@@ -7,12 +7,13 @@ updates are in, when ``deadline_s`` has passed, or when nothing that can still c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from daafl.autonomy.plan import Knob, Plan, Value
 from daafl.errors import ConfigError
+
+Refill = Literal["step", "reply"]
 
 NO_DEADLINE_S: Final = 1e9  # a plan holds plain numbers; this one never passes
 
@@ -64,7 +65,7 @@ class Pacing:
     deadline_s: float | None = None
     reply_timeout_s: float = 600.0
     max_staleness: int = 0
-    refill: Literal["step", "reply"] = "step"
+    refill: Refill = "step"
 
     def __post_init__(self) -> None:
         for knob in PACING_KNOBS:
@@ -87,13 +88,16 @@ class Pacing:
         """Whether steps close on a part of the updates while the others go on training."""
         return self.refill == "reply"
 
-    @property
-    def share(self) -> float:
-        """Share K/M of the assignments out that one step combines, in (0, 1].
+    def out(self, num_nodes: int) -> int:
+        """Return how many assignments are out at a time among ``num_nodes``; one at least."""
+        return max(min(self.concurrency, num_nodes), 1)
+
+    def share(self, num_nodes: int) -> float:
+        """Return the share K/M of the assignments out that one step combines, in (0, 1].
 
         A server optimiser takes this much smaller steps, since it takes that many more.
         """
-        return self.quorum / self.concurrency if self.is_buffered else 1.0
+        return min(self.quorum / self.out(num_nodes), 1.0) if self.is_buffered else 1.0
 
     def values(self) -> dict[str, Value]:
         """Return the plan values of the pacing knobs."""
@@ -109,17 +113,23 @@ class Pacing:
 
     @classmethod
     def of(cls, plan: Plan) -> Pacing:
-        """Return the pacing that ``plan`` asks for; its quorum never exceeds its concurrency."""
-        values: Mapping[str, Value] = plan.values
-        deadline_s = float(values["deadline_s"])
-        concurrency = int(values["concurrency"])
+        """Return the pacing that ``plan`` asks for.
+
+        Knobs move one by one, so what contradicts another is moved with it: the quorum is at most
+        the concurrency, and a step that closes on a part of the updates allows stale ones.
+        """
+        deadline_s = plan.number("deadline_s")
+        concurrency = int(plan.number("concurrency"))
+        quorum = min(int(plan.number("quorum")), concurrency)
+        refill: Refill = "reply" if plan["refill"] == "reply" else "step"
+        is_partial = refill == "reply" and quorum < concurrency
         return cls(
             concurrency=concurrency,
-            quorum=min(int(values["quorum"]), concurrency),
+            quorum=quorum,
             deadline_s=None if deadline_s >= NO_DEADLINE_S else deadline_s,
-            reply_timeout_s=float(values["reply_timeout_s"]),
-            max_staleness=int(values["max_staleness"]),
-            refill="reply" if values["refill"] == "reply" else "step",
+            reply_timeout_s=plan.number("reply_timeout_s"),
+            max_staleness=max(int(plan.number("max_staleness")), int(is_partial)),
+            refill=refill,
         )
 
 

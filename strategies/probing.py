@@ -19,6 +19,7 @@ from daafl.learning.layout import Packed
 from daafl.messages import ARRAYS, CONFIG, LEARNING_RATES, LOG_LOSSES, METRICS, QUERY_PROBE
 from daafl.strategies.exchange import Member, model_record
 from daafl.strategies.mailbox import Outgoing
+from daafl.strategies.validation import as_float
 
 PROBE_RATES: Final = tuple(float(rate) for rate in np.geomspace(1e-3, 3.0, 8))
 MAX_LOG_LOSS: Final = math.log(1e3)
@@ -55,8 +56,8 @@ def probed_log_losses(content: Mapping[str, object]) -> tuple[float, ...]:
     if not isinstance(values, list) or len(values) != len(PROBE_RATES):
         raise MessageError("schema", f"a probe answer must hold {len(PROBE_RATES)} log losses")
     return tuple(
-        MAX_LOG_LOSS if math.isnan(v) else min(max(float(v), -MAX_LOG_LOSS), MAX_LOG_LOSS)
-        for v in values
+        MAX_LOG_LOSS if math.isnan(v) else min(max(v, -MAX_LOG_LOSS), MAX_LOG_LOSS)
+        for v in map(as_float, values)
     )
 
 

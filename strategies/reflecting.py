@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from daafl.autonomy.hub import Cycle, Hub
+from daafl.autonomy import lines
 from daafl.autonomy.beliefs import Beliefs
 from daafl.autonomy.codec import JSON
+from daafl.autonomy.hub import Cycle, Hub
 from daafl.autonomy.plan import Change, Plan, Value
 from daafl.autonomy.records import Decision, Insight, Request
 from daafl.strategies.branch import Branch
@@ -104,23 +105,21 @@ class Reflector:
 
     def override(self, branch: Branch, knob: str, value: Value, reason: str) -> None:
         """Apply an operator's edit to whichever plan holds the knob; it is journaled first."""
-        target = branch.name if knob in branch.plan else FEDERATION
-        plan = branch.plan if knob in branch.plan else self.plan
-        change = Change(knob, plan[knob], value)
-        self._record(
-            {
-                "kind": "override",
-                "target": target,
-                "tick": branch.loops.tick,
-                "changes": [{"knob": change.knob, "old": change.old, "new": change.new}],
-                "by": "operator",
-                "reason": reason,
-            }
-        )
-        if target == FEDERATION:
-            self.plan = self.plan.apply([change])
+        if knob in branch.plan:
+            new = self._branch_hub.knobs[knob].clipped(value)
+            changes = [Change(knob, branch.plan[knob], new)]
+            self._record(
+                lines.override(
+                    branch.name, branch.loops.tick, changes, by="operator", reason=reason
+                )
+            )
+            branch.plan = branch.plan.apply(changes)
         else:
-            branch.plan = branch.plan.apply([change])
+            new = self._federation_hub.knobs[knob].clipped(value)
+            changes = [Change(knob, self.plan[knob], new)]
+            tick = self._federation_loops.tick
+            self._record(lines.override(FEDERATION, tick, changes, by="operator", reason=reason))
+            self.plan = self.plan.apply(changes)
 
     def _restore(self, branch: Branch, cycle: Cycle) -> int:
         """Return the branch to an older model, with the knobs of the loop that asked.
@@ -140,9 +139,7 @@ class Reflector:
             if branch.plan[name] != value
         ]
         branch.plan = branch.plan.apply(changes)
-        self._record(
-            {"kind": "restored", "target": branch.name, "asked": asked, "applied": applied}
-        )
+        self._record(lines.restored(branch.name, asked=asked, applied=applied, changes=changes))
         return applied
 
 

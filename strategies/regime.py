@@ -91,7 +91,7 @@ class Requirement:
         return None
 
 
-_LOSS_FIELDS: Final = frozenset({"loss", "loss_mad"})
+_LOSS_FIELDS: Final = frozenset({"loss", "loss_mad", "trimmed_loss"})
 _INDIVIDUAL_FIELDS: Final = frozenset({"mean_client_norm", "nonfinite_fraction"})
 
 

@@ -1,10 +1,9 @@
-"""Who takes part: nodes are greeted before they train, and again when new ones appear."""
+"""Who takes part: nodes are greeted when they appear, and left out while they are gone."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from statistics import median
 from typing import Final
 
@@ -20,7 +19,7 @@ log: Final = logging.getLogger(__name__)
 
 
 class Roster:
-    """Logical nodes and where to reach them.
+    """Logical nodes that are here, and where to reach them.
 
     Parameters
     ----------
@@ -28,20 +27,32 @@ class Roster:
         Where nodes appear, and how they are greeted.
     layout
         Digest of the coordinator's model; a node with another model is refused.
+    min_nodes, node_timeout_s
+        Nodes without which the run cannot go on, and seconds to wait for them.
     reply_timeout_s
         Seconds a node has to answer a greeting.
     """
 
     def __init__(
-        self, grid: Grid, mailbox: Mailbox, *, layout: str, reply_timeout_s: float
+        self,
+        grid: Grid,
+        mailbox: Mailbox,
+        *,
+        layout: str,
+        min_nodes: int,
+        node_timeout_s: float,
+        reply_timeout_s: float,
     ) -> None:
         self._grid = grid
         self._mailbox = mailbox
         self._layout = layout
+        self._min_nodes = min_nodes
+        self._node_timeout_s = node_timeout_s
         self._reply_timeout_s = reply_timeout_s
         self._greeted: set[int] = set()
         self._facts: dict[int, NodeFacts] = {}
-        self._claims: list[int] = []
+        self._claims: dict[int, int] = {}
+        self._holders: dict[int, int] = {}  # by refused address: who has the same logical id
         self.refused: dict[int, str] = {}
         mailbox.on("hello", self._receive)
 
@@ -50,25 +61,59 @@ class Roster:
 
     @property
     def nodes(self) -> tuple[int, ...]:
-        """Logical ids of all known nodes, ascending."""
+        """Logical ids of all nodes that are here, ascending."""
         return tuple(sorted(self._facts))
 
     @property
     def expected_nodes(self) -> int:
         """How many nodes the nodes themselves expect: the median of what they say."""
-        return int(median(self._claims)) if self._claims else 0
+        return int(median(self._claims.values())) if self._claims else 0
 
     def facts(self, nodes: Iterable[int]) -> list[NodeFacts]:
-        """Return what is known about ``nodes``."""
-        return [self._facts[node] for node in nodes]
+        """Return what is known about those of ``nodes`` that are here."""
+        return [self._facts[node] for node in nodes if node in self._facts]
 
-    def address(self, node: int) -> int:
-        """Return Flower's id of a logical node."""
-        return self._facts[node].address
+    def refresh(self) -> None:
+        """Greet new nodes and leave out those that are gone; wait if too few are left.
 
-    def greet_new_nodes(self) -> None:
-        """Send a greeting to every node that appeared since the last call."""
-        new = [address for address in self._grid.get_node_ids() if address not in self._greeted]
+        Raises
+        ------
+        FederationError
+            As `gather` does.
+        """
+        self._greet()
+        if len(self) < self._min_nodes:
+            self.gather()
+
+    def gather(self) -> None:
+        """Wait until enough nodes have answered.
+
+        Enough is ``min_nodes``, or the number of nodes that the nodes themselves expect.
+
+        Raises
+        ------
+        FederationError
+            If fewer than ``min_nodes`` answer in time; it says how many did.
+        """
+        deadline_s = self._mailbox.clock.now_s() + self._node_timeout_s
+        while self._mailbox.clock.now_s() < deadline_s:
+            self._greet()
+            self._mailbox.pump(lambda: not self._mailbox.live("hello"), deadline_s)
+            if len(self) >= max(self._min_nodes, self.expected_nodes):
+                return
+            self._mailbox.clock.wait(1.0)
+        if len(self) < self._min_nodes:
+            because = f" ({next(iter(self.refused.values()))})" if self.refused else ""
+            raise FederationError(
+                f"only {len(self)} of at least {self._min_nodes} nodes answered within "
+                f"{self._node_timeout_s:g} s{because}; start more nodes, or lower min_nodes"
+            )
+
+    def _greet(self) -> None:
+        """Send a greeting to every node that has appeared since the last call."""
+        present = set(self._grid.get_node_ids())
+        self._leave_out_all_but(present)
+        new = sorted(present - self._greeted)
         self._greeted.update(new)
         now_s = self._mailbox.clock.now_s()
         question = Assignment(layout=self._layout).to_record()
@@ -89,33 +134,18 @@ class Roster:
                     QUERY_HELLO,
                     RecordDict({CONFIG: question}),
                 )
-                for address in sorted(new)
+                for address in new
             ]
         )
 
-    def gather(self, *, min_nodes: int, timeout_s: float) -> None:
-        """Wait until enough nodes have answered.
-
-        Enough is ``min_nodes``, or the number of nodes that the nodes themselves expect.
-
-        Raises
-        ------
-        FederationError
-            If fewer than ``min_nodes`` answer within ``timeout_s``; it says how many did.
-        """
-        deadline_s = self._mailbox.clock.now_s() + timeout_s
-        while self._mailbox.clock.now_s() < deadline_s:
-            self.greet_new_nodes()
-            self._mailbox.pump(lambda: not self._mailbox.live("hello"), deadline_s)
-            if len(self) >= max(min_nodes, self.expected_nodes):
-                return
-            self._mailbox.clock.wait(1.0)
-        if len(self) < min_nodes:
-            because = f" ({next(iter(self.refused.values()))})" if self.refused else ""
-            raise FederationError(
-                f"only {len(self)} of at least {min_nodes} nodes answered within {timeout_s:g} s"
-                f"{because}; start more nodes, or lower min_nodes"
-            )
+    def _leave_out_all_but(self, present: set[int]) -> None:
+        """Forget nodes that are gone; they, and who waits for their place, are greeted anew."""
+        waiting = {address for address, holder in self._holders.items() if holder not in present}
+        self._greeted = (self._greeted & present) - waiting
+        self._facts = {n: facts for n, facts in self._facts.items() if facts.address in present}
+        self._claims = {n: claim for n, claim in self._claims.items() if n in self._facts}
+        self._holders = {a: b for a, b in self._holders.items() if a in self._greeted}
+        self.refused = {a: reason for a, reason in self.refused.items() if a in present}
 
     def _receive(self, arrival: Arrival) -> None:
         address = arrival.ticket.node
@@ -134,10 +164,8 @@ class Roster:
             log.warning("%s", self.refused[address])
             return
         self.refused.pop(address, None)
-        self._claims.append(hello.num_nodes)
-        facts = NodeFacts(hello.node, address, hello.num_examples, hello.software)
-        known = self._facts.get(hello.node)
-        self._facts[hello.node] = replace(known, address=address) if known else facts
+        self._claims[hello.node] = hello.num_nodes
+        self._facts[hello.node] = NodeFacts(hello.node, address, hello.num_examples, hello.software)
 
     def _check(self, hello: Hello, address: int) -> None:
         if hello.layout != self._layout:
@@ -147,5 +175,6 @@ class Roster:
                 "both must build the same model",
             )
         known = self._facts.get(hello.node)
-        if known is not None and known.address in set(self._grid.get_node_ids()) - {address}:
+        if known is not None and known.address != address:
+            self._holders[address] = known.address
             raise MessageError("identity", f"node {hello.node} is already taken by {known.address}")

@@ -12,19 +12,20 @@ from typing import Final
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from daafl.decoding import decoded
 from daafl.errors import MessageError
 from daafl.learning.layout import Layout, Packed, Vector
 from daafl.messages import (
     ARRAYS,
     ENVELOPE,
     MAX_COUNT,
+    MAX_TEXT,
     METRICS,
     NUM_EXAMPLES,
     PACKED,
     TRAIN_LOSS,
     Envelope,
 )
-from daafl.decoding import decoded
 from daafl.strategies.mailbox import Ticket
 
 MAX_METRICS: Final = 64
@@ -83,26 +84,36 @@ def check_finite(delta: Vector) -> None:
 def checked_metrics(content: RecordDict) -> dict[str, float]:
     """Return the scalar metrics in ``content`` (checks *schema* and *sample_count*).
 
-    Losses may be infinite, because a model that diverged has one; they are never NaN.
+    A training loss may be infinite, because a model that diverged has one; it is never NaN.
 
     Raises
     ------
     MessageError
-        If ``num-examples`` is missing or not a positive number of a credible size.
+        If there are too many metrics, a name is too long, or ``num-examples`` is missing or not a
+        positive number of a credible size.
     """
     record = content.get(METRICS)
     if not isinstance(record, MetricRecord) or len(record) > MAX_METRICS:
         raise MessageError(
-            "schema", f"the update has no record {METRICS!r} of at most {MAX_METRICS} numbers"
+            "schema", f"the reply has no record {METRICS!r} of at most {MAX_METRICS} numbers"
         )
-    metrics = {key: float(value) for key, value in record.items() if isinstance(value, int | float)}
+    if any(len(key) > MAX_TEXT for key in record):
+        raise MessageError("schema", f"a metric's name is longer than {MAX_TEXT} characters")
+    metrics = {key: as_float(value) for key, value in record.items() if not isinstance(value, list)}
     count = metrics.get(NUM_EXAMPLES, math.nan)
     if not 0 < count <= MAX_COUNT:
         raise MessageError("sample_count", f"{NUM_EXAMPLES} is {count}, not a positive number")
-    loss = metrics.get(TRAIN_LOSS)
-    if loss is not None and math.isnan(loss):
+    if not math.isfinite(metrics.get(TRAIN_LOSS, 0.0)):
         metrics[TRAIN_LOSS] = math.inf
     return metrics
+
+
+def as_float(value: int | float) -> float:
+    """Return a reported number as a float; an integer beyond any float is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 from flwr.supercore.task_identity import TaskIdentity
 
 from daafl import flower
@@ -202,3 +203,22 @@ def test_no_other_module_imports_what_flower_does_not_export() -> None:
         if name.split(".")[0] == "flwr" and name not in EXPORTED
     }
     assert reaching_in == set()
+
+
+def test_a_mod_wraps_the_call_of_a_handler() -> None:
+    seen = []
+
+    def note(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        seen.append(message.metadata.message_type)
+        return call_next(message, context)
+
+    mods: list[flower.Mod] = [note]
+    app = ClientApp(mods=mods)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(RecordDict(), reply_to=message)
+
+    context = Context(run_id=7, node_id=12, node_config={}, state=RecordDict(), run_config={})
+    app(instruction(), context)
+    assert seen == ["train"]

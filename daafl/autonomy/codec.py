@@ -13,6 +13,7 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import (
     Any,
     Literal,
@@ -27,7 +28,7 @@ from typing import (
 
 import numpy as np
 
-from daafl.errors import CodecError
+from daafl.errors import CodecError, DaaflError
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """What ``json.dumps(value, allow_nan=False)`` accepts."""
@@ -35,7 +36,11 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 _PLAIN = frozenset({bool, int, str, type(None)})
 
 T = TypeVar("T")
-Decoder: TypeAlias = Callable[[object, str], object]
+Place: TypeAlias = "tuple[Place | None, str | int]"
+"""Where in a value a part is: the whole and the field or index; only an error spells it out."""
+Decoder: TypeAlias = Callable[[object, Place], object]
+Reader: TypeAlias = Callable[[Any], tuple[Any, ...]]
+"""Takes a dataclass apart into its fields' values."""
 
 
 def encode(value: Any) -> JSON:
@@ -62,9 +67,10 @@ def encode(value: Any) -> JSON:
         if not math.isfinite(value):
             raise CodecError(f"a number must be finite to be recorded, and {value} is not")
         return plain
-    names = _field_names(kind)
-    if names is not None:
-        return {name: encode(getattr(value, name)) for name in names}
+    record = _record(kind)
+    if record is not None:
+        names, values_of = record
+        return dict(zip(names, map(encode, values_of(value)), strict=True))
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
     if isinstance(value, Mapping):
@@ -91,7 +97,7 @@ def decode(kind: type[T], value: object) -> T:
     >>> decode(Change, {"knob": "lr", "old": 0.1, "new": 0.2})
     Change(knob='lr', old=0.1, new=0.2)
     """
-    return cast(T, _decoder(kind)(value, kind.__name__))
+    return cast(T, _decoder(kind)(value, (None, kind.__name__)))
 
 
 def _key(key: object) -> str:
@@ -100,13 +106,21 @@ def _key(key: object) -> str:
     return key
 
 
-def _field_names(kind: type) -> tuple[str, ...] | None:
-    """Return the names of a dataclass's fields, or ``None`` for any other type."""
-    if kind not in _NAMES:
-        is_record = dataclasses.is_dataclass(kind)
-        fields = dataclasses.fields(kind) if is_record else ()
-        _NAMES[kind] = tuple(field.name for field in fields) if is_record else None
-    return _NAMES[kind]
+def _record(kind: type) -> tuple[tuple[str, ...], Reader] | None:
+    """Return a dataclass's field names and what reads them; ``None`` for any other type."""
+    if kind not in _RECORDS:
+        _RECORDS[kind] = None
+        if dataclasses.is_dataclass(kind):
+            names = tuple(field.name for field in dataclasses.fields(kind))
+            _RECORDS[kind] = (names, _reader(names))
+    return _RECORDS[kind]
+
+
+def _reader(names: tuple[str, ...]) -> Reader:
+    # With a single name, attrgetter gives the value itself and not a tuple of it.
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: tuple(getattr(value, name) for name in names)
 
 
 def _decoder(annotation: object) -> Decoder:
@@ -131,45 +145,55 @@ def _made(annotation: object) -> Decoder:
     raise CodecError(f"{annotation} cannot be read from JSON: use the types codec.py lists")
 
 
-def _wrong(where: str, rule: str, value: object) -> CodecError:
-    return CodecError(f"{where} must be {rule}, and {str(value)[:80]!r} is not")
+def _wrong(where: Place, rule: str, value: object) -> CodecError:
+    return CodecError(f"{_path(where)} must be {rule}, and {str(value)[:80]!r} is not")
 
 
-def _float(value: object, where: str) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _wrong(where, "a finite number", value)
-    return float(value)
+def _path(where: Place) -> str:
+    outer, name = where
+    if outer is None:
+        return str(name)
+    return f"{_path(outer)}[{name}]" if isinstance(name, int) else f"{_path(outer)}.{name}"
 
 
-def _int(value: object, where: str) -> object:
+def _float(value: object, where: Place) -> object:
+    if type(value) is float and math.isfinite(value):
+        return value
+    # Above 2**63 a whole number measures nothing, and a very large one has no float at all.
+    if type(value) is int and abs(value) < 2**63:
+        return float(value)
+    raise _wrong(where, "a finite number", value)
+
+
+def _int(value: object, where: Place) -> object:
     if type(value) is not int:
         raise _wrong(where, "a whole number", value)
     return value
 
 
-def _bool(value: object, where: str) -> object:
+def _bool(value: object, where: Place) -> object:
     if type(value) is not bool:
         raise _wrong(where, "true or false", value)
     return value
 
 
-def _str(value: object, where: str) -> object:
+def _str(value: object, where: Place) -> object:
     if type(value) is not str:
         raise _wrong(where, "a string", value)
     return value
 
 
-def _none(value: object, where: str) -> object:
+def _none(value: object, where: Place) -> object:
     if value is not None:
         raise _wrong(where, "null", value)
     return None
 
 
-def _anything(value: object, where: str) -> object:
+def _anything(value: object, where: Place) -> object:
     return value
 
 
-_NAMES: dict[type, tuple[str, ...] | None] = {}
+_RECORDS: dict[type, tuple[tuple[str, ...], Reader] | None] = {}
 _DECODERS: dict[object, Decoder] = {
     float: _float,
     int: _int,
@@ -182,7 +206,7 @@ _EXACT: dict[type, object] = {float: float, int: int, bool: bool, str: str, type
 
 
 def _literal(choices: tuple[object, ...]) -> Decoder:
-    def read(value: object, where: str) -> object:
+    def read(value: object, where: Place) -> object:
         for choice in choices:
             if type(choice) is type(value) and choice == value:
                 return choice
@@ -195,7 +219,7 @@ def _union(members: tuple[object, ...]) -> Decoder:
     """Take the member of exactly the value's type first, so that 1 and 1.0 and True stay apart."""
     decoders = {member: _decoder(member) for member in members}
 
-    def read(value: object, where: str) -> object:
+    def read(value: object, where: Place) -> object:
         exact = decoders.get(_EXACT.get(type(value)))
         if exact is not None:
             return exact(value, where)
@@ -213,19 +237,19 @@ def _tuple(arguments: tuple[object, ...]) -> Decoder:
     if len(arguments) == 2 and arguments[1] is ...:
         item = _decoder(arguments[0])
 
-        def read_all(value: object, where: str) -> object:
+        def read_all(value: object, where: Place) -> object:
             if not isinstance(value, list | tuple):
                 raise _wrong(where, "an array", value)
-            return tuple(item(part, f"{where}[{i}]") for i, part in enumerate(value))
+            return tuple(item(part, (where, i)) for i, part in enumerate(value))
 
         return read_all
     items = tuple(_decoder(argument) for argument in arguments)
 
-    def read_each(value: object, where: str) -> object:
+    def read_each(value: object, where: Place) -> object:
         if not isinstance(value, list | tuple) or len(value) != len(items):
             raise _wrong(where, f"an array of {len(items)}", value)
         pairs = zip(items, value, strict=True)
-        return tuple(item(part, f"{where}[{i}]") for i, (item, part) in enumerate(pairs))
+        return tuple(item(part, (where, i)) for i, (item, part) in enumerate(pairs))
 
     return read_each
 
@@ -233,10 +257,10 @@ def _tuple(arguments: tuple[object, ...]) -> Decoder:
 def _mapping(argument: object) -> Decoder:
     item = _decoder(argument)
 
-    def read(value: object, where: str) -> object:
+    def read(value: object, where: Place) -> object:
         if not isinstance(value, Mapping):
             raise _wrong(where, "an object", value)
-        return {_key(key): item(part, f"{where}.{key}") for key, part in value.items()}
+        return {_key(key): item(part, (where, str(key))) for key, part in value.items()}
 
     return read
 
@@ -251,17 +275,19 @@ def _dataclass(kind: type) -> Decoder:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     )
 
-    def read(value: object, where: str) -> object:
+    def read(value: object, where: Place) -> object:
         if not isinstance(value, Mapping):
             raise _wrong(where, "an object", value)
         if not value.keys() <= decoders.keys():
             unknown = sorted(str(key) for key in value.keys() - decoders.keys())
-            raise CodecError(f"{where} has no field {', '.join(unknown)[:80]}")
+            raise CodecError(f"{_path(where)} has no field {', '.join(unknown)[:80]}")
         if not required <= value.keys():
             missing = sorted(required - value.keys())
-            raise CodecError(f"{where} lacks the field {', '.join(missing)}")
-        return kind(
-            **{name: decoders[name](part, f"{where}.{name}") for name, part in value.items()}
-        )
+            raise CodecError(f"{_path(where)} lacks the field {', '.join(missing)}")
+        parts = {name: decoders[name](part, (where, name)) for name, part in value.items()}
+        try:
+            return kind(**parts)
+        except (DaaflError, ValueError) as error:
+            raise CodecError(f"{_path(where)} is refused: {error}") from error
 
     return read

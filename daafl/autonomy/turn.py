@@ -85,7 +85,7 @@ def take_turn(
         decision = asked
         for guard in loop.guards:
             decision = guard(decision, context)
-        _check_memory(policy, memory)
+        memory = _as_resumed(policy, memory)
     # A policy is anybody's code and may raise anything; the run must not end because of it.
     except Exception as error:
         note = f"{policy.name} failed: {type(error).__name__}: {str(error)[:200]}"
@@ -135,7 +135,7 @@ def learned_early(turn: Turn, *, until: int) -> Turn:
     try:
         current = decode(policy.observation, turn.observation)
         memory, insights = learned(policy, state.memory, state.pending, current)
-        _check_memory(policy, memory)
+        memory = _as_resumed(policy, memory)
     except Exception as error:  # as in take_turn
         note = f"{policy.name} failed: {type(error).__name__}: {str(error)[:200]}"
         return replace(turn, state=LoopState(state.memory, (), until), notes=(*turn.notes, note))
@@ -158,13 +158,13 @@ def _checked(decision: object, name: str) -> Decision:
     return decode(Decision, encode(replace(decision, number=None)))
 
 
-def _check_memory(policy: Any, memory: object) -> None:
-    """Raise unless the policy's memory survives JSON."""
+def _as_resumed(policy: Any, memory: object) -> object:
+    """Return the memory as a resumed run would have it; raises when it does not survive JSON."""
     if not isinstance(memory, policy.state):
         raise PlanError(
             f"its state must be a {policy.state.__name__}, not a {type(memory).__name__}"
         )
-    encode(memory)
+    return decode(policy.state, encode(memory))
 
 
 def _narrowed(asked: Decision, decision: Decision) -> str:

@@ -85,9 +85,9 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         is_terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
         return TERMINATED if is_terminated else INTERRUPTED
     except BrokenPipeError:
-        # Whoever reads the output, such as `head`, has seen enough; nobody is to complain.
+        # Whoever read the output has left, which is no news for them; click ends the same way.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
     except DaaflError as error:
         _say(str(error))
         return 2 if isinstance(error, ConfigError) else 1

@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 import yaml
 
 from daafl.cli.completion import complete_overrides
+
+if TYPE_CHECKING:
+    from daafl.observability.progress import Mode
 
 # Hydra, Flower and torch take a second to load: each command imports what it needs when it runs,
 # so that help, completion and error sentences come at once.
@@ -98,7 +102,7 @@ def _run_once(
             Path("runs"), task=composition.name, seed=root.seed, started=datetime.now()
         )
     )
-    progress = "json" if as_json else "quiet" if quiet else "auto"
+    progress: Mode = "json" if as_json else "quiet" if quiet else "auto"
     launch(composition, arguments, output_dir=output_dir, progress=progress)
 
 

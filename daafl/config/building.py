@@ -94,6 +94,7 @@ def located(name: object, path: str) -> Callable[..., Any]:
             break
         else:
             if callable(found):
-                return found  # type: ignore[no-any-return]  # any class or function is welcome
+                target: Callable[..., Any] = found
+                return target
             break
     raise ConfigError(f"{path}={name} names no class or function")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +12,12 @@ import yaml
 from daafl.config.building import built, called
 from daafl.config.checking import check_call
 from daafl.config.composition import Composition
+from daafl.config.overrides import OWN_TASK
 from daafl.config.own_task import came_through, explained, file_of_task
 from daafl.errors import ConfigError, DaaflError, DataError, FederationError
 from daafl.federation import RunResult, run
 from daafl.learning.task import Task
+from daafl.observability.events import Observer
 from daafl.observability.progress import Mode
 from daafl.strategies import Override
 
@@ -54,15 +57,20 @@ def parts(composition: Composition) -> dict[str, Any]:
     arguments["task"] = task = _part(config, "task")
     if not isinstance(task, Task):
         raise ConfigError(f"task is {type(task).__name__}, but must be a Task; choose task=NAME")
-    try:
-        task.node_data(0, root.num_nodes)
-    except DataError as error:
-        raise ConfigError(f"task with num_nodes={root.num_nodes}: {error}") from error
+    with _own_code(composition, task, ConfigError):
+        try:
+            task.node_data(0, root.num_nodes)
+        except DataError as error:
+            raise ConfigError(f"task with num_nodes={root.num_nodes}: {error}") from error
     return {name: value for name, value in arguments.items() if value is not None}
 
 
 def launch(
-    composition: Composition, arguments: Mapping[str, Any], *, output_dir: Path, progress: Mode
+    composition: Composition,
+    arguments: Mapping[str, Any],
+    *,
+    output_dir: Path,
+    progress: Mode | Observer,
 ) -> RunResult:
     """Run what `parts` has built; ``config.yaml`` tells how.
 
@@ -73,15 +81,22 @@ def launch(
     """
     shown = {**composition.shown, "output_dir": str(output_dir)}
     text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
-    try:
+    with _own_code(composition, arguments["task"], FederationError):
         return run(**arguments, output_dir=output_dir, progress=progress, config=text)
+
+
+@contextmanager
+def _own_code(composition: Composition, task: Task, kind: type[DaaflError]) -> Iterator[None]:
+    """Turn what a user's own task raises into one sentence that has the file and the line."""
+    file = file_of_task(task) if composition.choices.get("task") == OWN_TASK else None
+    try:
+        yield
     except DaaflError:
         raise
-    except Exception as error:  # a user's own task may raise anything
-        file = file_of_task(arguments["task"])
-        if composition.choices.get("task") == "custom" and file and came_through(error, file):
-            raise FederationError(f"your task failed: {explained(error, file)}") from error
-        raise
+    except Exception as error:  # a user's code may raise anything
+        if file is None or not came_through(error, file):
+            raise
+        raise kind(f"your task failed: {explained(error, file)}") from error
 
 
 def _part(config: Mapping[str, Any], name: str) -> Any:

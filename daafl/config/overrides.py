@@ -18,10 +18,10 @@ from daafl.config.groups import Option, option_names
 from daafl.config.nearest import suggestion
 from daafl.errors import ConfigError
 
-Groups = Mapping[str, Sequence[Option]]
+Groups = Mapping[str, tuple[Option, ...]]
 
 _TASK: Final = "task"
-_OWN_TASK: Final = "custom"
+OWN_TASK: Final = "custom"
 
 
 def read(text: str) -> Override:
@@ -98,7 +98,7 @@ def lines(override: Override) -> list[str]:
     """
     if not _names_own_task(override):
         return [str(override.input_line)]
-    return [f"{_TASK}={_OWN_TASK}", f"{_TASK}.path={override.get_value_element_as_str()}"]
+    return [f"{_TASK}={OWN_TASK}", f"{_TASK}.path={override.get_value_element_as_str()}"]
 
 
 def check_choice(override: Override, groups: Groups) -> None:

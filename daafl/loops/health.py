@@ -39,6 +39,9 @@ PROBE_AGAIN: Final = Request(
 """Asks for new learning rates to be tried before the next step."""
 
 LOG_LOSS: Final = "log_loss"
+FLOOR_SHARE: Final = 0.05
+_FLOORS: Final = {"log_loss": 0.02, "error": 0.005, "log_round_seconds": 0.01}
+"""Surprise per metric that never counts as more than one scale."""
 ERROR: Final = "error"
 LOG_SECONDS: Final = "log_round_seconds"
 
@@ -59,8 +62,9 @@ class HealthObservation:
     ----------
     version
         Model version after the step.
-    loss
-        Loss nodes report for the model they received.
+    trimmed_loss, first_loss
+        Loss nodes report for the model they received, without the extremes; and the first of the
+        run, which sets the scale.
     accuracy
         Of the evaluated model, between 0 and 1.
     round_seconds
@@ -70,7 +74,8 @@ class HealthObservation:
     """
 
     version: int = 0
-    loss: float | None = None
+    trimmed_loss: float | None = None
+    first_loss: float | None = None
     accuracy: float | None = None
     round_seconds: float | None = None
     restored: bool = False
@@ -79,9 +84,10 @@ class HealthObservation:
     def metrics(self) -> dict[str, float]:
         """What could be measured, on the scale on which it is followed; smaller is better."""
         known = {}
-        if self.loss is not None:
-            # A loss can reach zero on easy data; the offset keeps its logarithm calm there.
-            known[LOG_LOSS] = math.log(max(self.loss, 0.0) + 1e-3)
+        if self.trimmed_loss is not None:
+            # Near zero a loss is all noise; a share of the first one keeps its logarithm calm there.
+            offset = FLOOR_SHARE * (self.first_loss or 0.0) + 1e-3
+            known[LOG_LOSS] = math.log(max(self.trimmed_loss, 0.0) + offset)
         if self.accuracy is not None:
             known[ERROR] = 1.0 - self.accuracy
         if self.round_seconds is not None and self.round_seconds > 0:
@@ -122,12 +128,15 @@ class HealthState:
         Observation that followed the last return to an older model; ``None`` before the first.
     unresolved
         Alerts in a row from which the metric did not recover.
+    model_alarms
+        Alarms of loss or accuracy so far.
     """
 
     seen: int = 0
     vitals: Mapping[str, Vital] = field(default_factory=dict)
     last_restore: int | None = None
     unresolved: int = 0
+    model_alarms: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,13 +154,16 @@ class CusumAlarms:
     remedy
         Requested with an alarm of loss or accuracy, unless the branch has just returned to an
         older model, which is a remedy already; ``None`` only alerts.
+    max_remedies
+        Alarms of loss or accuracy for which the remedy is requested; later ones only alert.
     """
 
     drift: float = 0.75
-    threshold: float = 6.0
+    threshold: float = 4.0
     warm_up: int = 10
     patience: int = 5
     remedy: Request | None = None
+    max_remedies: int = 2
 
     name = NAME
     observation = HealthObservation
@@ -164,17 +176,24 @@ class CusumAlarms:
 
     def observe(self, state: HealthState, observation: HealthObservation) -> HealthState:
         """Return the state with the baselines moved on, and alarms where they were left."""
-        seen = state.seen + 1
+        seen, model_alarms = state.seen + 1, state.model_alarms
         vitals = dict(state.vitals)
         for metric, value in observation.metrics.items():
             vital = vitals.get(metric) or Vital(
-                Cusum(drift=self.drift, threshold=self.threshold, warm_up=self.warm_up)
+                Cusum(
+                    drift=self.drift,
+                    threshold=self.threshold,
+                    warm_up=self.warm_up,
+                    floor=_FLOORS[metric],
+                )
             )
             vitals[metric] = self._followed(vital, value, seen)
+            model_alarms += metric != LOG_SECONDS and vitals[metric].last_alarm == seen
         return replace(
             state,
             seen=seen,
             vitals=vitals,
+            model_alarms=model_alarms,
             last_restore=seen if observation.restored else state.last_restore,
         )
 
@@ -243,13 +262,15 @@ class CusumAlarms:
         restore = state.last_restore
         was_restored = restore is not None and state.seen - restore < self.patience
         is_about_model = LOG_LOSS in alarmed or ERROR in alarmed
+        if state.model_alarms > self.max_remedies:
+            return None
         return self.remedy if is_about_model and not was_restored else None
 
 
 def health(
     *,
     drift: float = 0.75,
-    threshold: float = 6.0,
+    threshold: float = 4.0,
     warm_up: int = 10,
     patience: int = 5,
     remedy: Request | None = PROBE_AGAIN,

@@ -1,22 +1,24 @@
 """The learning-rate loop: measure a safe rate, follow the updates' agreement, undo explosions.
 
-Observes the loss that nodes report for the model they *received*, and the cosine between this
-step's mean update and the last one. Owns two knobs: ``lr``, and ``probe``, which asks the host to
-try rates on throw-away copies before the next step.
+Observes the loss that nodes report for the model they *received*, and the cosine and length of the
+mean update. Owns two knobs: ``lr``, and ``probe``, which asks the host to try rates on throw-away
+copies before the next step.
 
 Probe
     The rate with the lowest median log loss is the *cap*; training starts one grid step below.
 Law
-    ``lr <- lr * exp(kappa * pace * (cos + offset))``, within [lowest, min(cap, ceiling)]: the
-    multiplicative hypergradient rule (Baydin et al. 2018, arXiv 1703.04782, eq. 8) on the mean
-    update. Updates that agree raise the rate, updates that point back lower it. The offset makes up
-    for the cosine that sampling few nodes with different data takes away. ``pace`` is the share of
-    updates a step combines, so that buffered federations turn the knob as often per pass of data.
+    ``lr <- lr * exp(kappa * pace * (cos - setpoint))``, within the cap and the ceiling: the
+    multiplicative hypergradient rule (Baydin et al. 2018, arXiv 1703.04782, section 2) on the mean
+    update. Updates that agree raise the rate, updates that point back lower it. At good rates the
+    cosine settles slightly below zero, because few nodes with different data are sampled each
+    time, hence the setpoint. ``pace`` is the share of updates that a step combines, so that
+    buffered federations turn the knob as often per pass over the data. While updates agree at the
+    cap, the cap itself grows, up to one grid step; when nothing improves any more far from a good
+    loss, it is cut.
 Guard
-    A loss that explodes against its running mean and best, or stays far above the best for several
-    steps, returns the branch to its last good model, at a fraction of that model's rate and under a
-    ceiling below the rate that failed. Losses are keyed by model version: the loss of this step
-    says how good the model *before* it was.
+    `daafl.loops.loss_guard` finds fault with a step. The branch then returns to its last good
+    model, at a fraction of the rate and under a ceiling below the rate that failed. If the good
+    model turns out to be bad as well, the data has moved: rate and ceiling come back.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from daafl.autonomy.forecast import Cusum
 from daafl.autonomy.guards import bounds, frozen_by_alarm
 from daafl.autonomy.plan import Change, Knob, Plan
 from daafl.autonomy.policy import Loop
-from daafl.autonomy.records import Decision, Effect, Insight, judged, unchanged
+from daafl.autonomy.records import CONTINUE, Decision, Effect, Insight, judged, unchanged
+from daafl.loops.loss_guard import Fault, LossGuard, Point
 
 NAME: Final = "learning_rate"
 LR: Final = Knob(
@@ -38,13 +41,19 @@ LR: Final = Knob(
 PROBE: Final = Knob(
     "probe", "", 0, NAME, "branch", 0, 1, description="1: try learning rates before the next step"
 )
+LOWEST, HIGHEST = 1e-4, 3.0
 
-_PLATEAU_STEPS: Final = 8
-
-Alarm = Literal["", "nonfinite", "exploded", "declining"]
 Label = Literal[
     "fast_convergence", "slow_convergence", "oscillation", "plateau", "stable", "unstable"
 ]
+
+_FAULTS: Final[dict[Fault, str]] = {
+    "nonfinite": "losses or updates were not finite",
+    "jump": "the loss jumped",
+    "decline": "the loss has been rising",
+    "sunk": "the loss stays above its best and nothing improves",
+    "surge": "the mean update is far longer than any lately",
+}
 
 
 @dataclass(frozen=True)
@@ -57,20 +66,33 @@ class LearningRateObservation:
     loss: float | None = None
     loss_version: int | None = None
     cosine: float | None = None
+    update_norm: float | None = None
     pace: float = 1.0
-    num_updates: int = 0
     nonfinite_fraction: float = 0.0
-    restored: bool = False
     probe_rates: tuple[float, ...] | None = None
     probe_log_losses: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
-class Point:
-    """A model version with a healthy loss, and the rate it was trained at."""
+class Verdict:
+    """What the last observation calls for.
 
-    version: int
-    lr: float
+    Parameters
+    ----------
+    action
+        Name of the decision; ``continue`` for nothing.
+    reason
+        Why, in words.
+    lr
+        Next rate; ``None`` to leave it.
+    restore
+        Version to return to; ``None`` to go on.
+    """
+
+    action: str = CONTINUE
+    reason: str = "nothing was observed yet"
+    lr: float | None = None
+    restore: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,102 +101,79 @@ class LearningRateState:
 
     Parameters
     ----------
+    guard
+        Statistics of the loss.
     is_probed, attempts
         Whether a probe was answered or given up, and how often one was asked for.
-    start
-        Rate to begin with, when the step before was a probe that was answered.
-    cap
-        Best probed rate; ``None`` without a probe.
-    ceiling
-        Highest rate allowed since one failed; relaxes step by step.
-    mean, variance, best
-        Running mean and variance of the loss, and the lowest running mean.
-    num_losses
-        Losses since the last restore.
-    trail
-        The last versions with a healthy loss, oldest first; the oldest is what a restore returns
-        to, because a slow decline takes some steps to notice.
-    streak
-        Steps in a row with a loss far above the best.
-    alarm
-        Why the branch should return to an older model; empty if it should not.
-    last_lr
-        Rate under which the step before ran: the one that made the model this step's loss is about.
+    probed, cap, ceiling
+        Best probed rate, highest rate for now, and highest rate since one failed.
+    spared
+        Rate and ceiling before a restore whose model has not reported yet.
     rollbacks
-        Steps at which the branch returned.
-    quiet
-        Steps in a row with hardly any agreement between updates and hardly any progress.
-    last_cosine
-        Last agreement between updates.
+        Steps at which the branch was returned.
+    barrier
+        Reports about this version or older ones are of an abandoned model.
+    cosine, flat
+        Running mean of the agreement between updates, and reports in a row without agreement or
+        progress; for the label.
     log_loss
-        Forecast of the log loss, by which the law is judged.
+        Forecast of the log loss, by which decisions are judged.
+    verdict
+        What the last observation calls for.
     """
 
+    guard: LossGuard
     is_probed: bool = False
     attempts: int = 0
-    start: float | None = None
-    cap: float | None = None
-    ceiling: float = 30.0
-    mean: float | None = None
-    variance: float = 0.0
-    best: float | None = None
-    num_losses: int = 0
-    trail: tuple[Point, ...] = ()
-    streak: int = 0
-    alarm: Alarm = ""
+    probed: float = HIGHEST
+    cap: float = HIGHEST
+    ceiling: float = HIGHEST
+    spared: tuple[float, float] | None = None
     rollbacks: tuple[int, ...] = ()
-    quiet: int = 0
-    last_cosine: float | None = None
-    last_lr: float | None = None
+    barrier: int = -1
+    cosine: float = 0.0
+    flat: int = 0
     log_loss: Cusum = field(default_factory=Cusum)
+    verdict: Verdict = field(default_factory=Verdict)
 
 
 @dataclass(frozen=True)
 class Hypergradient:
-    """The policy; its parameters are the constants of the law and of the guard.
+    """The policy; its parameters are the constants of the law.
 
     Parameters
     ----------
-    kappa, offset
-        Log step of the rate at full agreement of two updates, and what is added to the cosine.
-    use_probe, max_attempts
-        Whether to measure a cap before the first step, and how often to ask for that.
-    headroom
-        Highest rate allowed, as a multiple of the probed cap.
-    explosion, surprise, above_best
-        A loss explodes when it is above ``explosion * mean + surprise * sd`` and above
-        ``above_best * best``.
-    decline, decline_floor, patience
-        It declines when it is above ``decline * best + decline_floor`` ``patience`` times in a row.
-    trail_length
-        Healthy versions remembered.
-    backoff, ceiling_share, relaxation
-        After a restore: share of the restore point's rate to go on with, ceiling as a share of the
-        rate that failed, and growth of that ceiling per step.
+    kappa, setpoint
+        Log step of the rate per unit of cosine, and the cosine at which the rate stays.
+    cap_growth, cap_limit
+        Log growth of the cap per unit of positive cosine, and how far above the probed rate.
+    patience, plateau_cut
+        Reports without improvement after which the cap is cut, and to which share.
+    cut, ceiling_share, relaxation
+        After a restore: share of the rate to go on with, ceiling as a share of the rate that
+        failed, and growth of that ceiling per step.
     max_rollbacks, rollback_window
         Restores allowed within so many steps; beyond them the rate stays where it is.
+    use_probe, max_attempts
+        Whether to measure a cap before the first step, and how often to ask for that.
     judged_every
         Steps from one judged tick of the law to the next.
     """
 
     kappa: float = 0.6
-    offset: float = 0.1
-    use_probe: bool = True
-    max_attempts: int = 2
-    headroom: float = 1.0
-    explosion: float = 1.5
-    surprise: float = 4.0
-    above_best: float = 1.3
-    decline: float = 1.5
-    decline_floor: float = 0.05
-    patience: int = 3
-    trail_length: int = 4
-    backoff: float = 0.3
+    setpoint: float = -0.15
+    cap_growth: float = 0.05
+    cap_limit: float = 3.1
+    patience: int = 6
+    plateau_cut: float = 0.5
+    cut: float = 0.3
     ceiling_share: float = 0.5
-    relaxation: float = 0.01
+    relaxation: float = 1.01
     max_rollbacks: int = 3
     rollback_window: int = 50
-    judged_every: int = 10
+    use_probe: bool = True
+    max_attempts: int = 2
+    judged_every: int = 5
 
     name = NAME
     observation = LearningRateObservation
@@ -183,64 +182,54 @@ class Hypergradient:
 
     def init(self) -> LearningRateState:
         """Return the state before the first step."""
-        return LearningRateState(is_probed=not self.use_probe)
+        return LearningRateState(LossGuard(self.patience), is_probed=not self.use_probe)
 
     def wanted_versions(self, state: LearningRateState) -> frozenset[int]:
-        """Return the versions a restore may name."""
-        return frozenset(point.version for point in state.trail)
+        """Return the versions that a restore may name."""
+        return frozenset(point.version for point in state.guard.good)
 
     def observe(
         self, state: LearningRateState, observation: LearningRateObservation
     ) -> LearningRateState:
         """Return the state after a step, a probe, or the look at the federation before either."""
-        state = replace(
-            state,
-            alarm="",
-            start=None,
-            last_cosine=observation.cosine,
-            ceiling=min(state.ceiling * (1 + self.relaxation), float(LR.high or math.inf)),
-        )
+        state = replace(state, verdict=Verdict())
         if observation.probe_rates and observation.probe_log_losses:
             return self._probed(state, observation.probe_rates, observation.probe_log_losses)
         if not state.is_probed:
-            attempts = state.attempts + 1
-            return replace(state, attempts=attempts, is_probed=attempts > self.max_attempts)
-        if observation.restored:
-            rollbacks = (*state.rollbacks, observation.step)[-self.max_rollbacks :]
-            state = replace(state, num_losses=0, streak=0, quiet=0, rollbacks=rollbacks)
-        # Losses were reported, but most of them were infinite.
-        is_infinite = observation.loss is None and observation.loss_version is not None
-        if is_infinite or observation.nonfinite_fraction > 0.5:
-            return self._alarmed(state, observation, "nonfinite")
-        if observation.loss is None:
-            return state
-        return self._weighed(state, observation)
+            return self._unprobed(state)
+        version = observation.loss_version
+        has_exploded = observation.nonfinite_fraction > 0.5
+        if version is None and not has_exploded:
+            return replace(state, verdict=Verdict(reason="nobody reported a loss"))
+        if version is None:
+            version = observation.version
+        if version <= state.barrier:
+            return replace(state, verdict=Verdict(reason="reports are of an abandoned model"))
+        return self._reported(state, observation, version, has_exploded)
 
     def reason(
         self, state: LearningRateState, observation: LearningRateObservation, plan: Plan
     ) -> Decision:
-        """Return the next rate, a probe, or a return to an older model."""
-        if state.start is not None:
-            return self._begun(state, plan)
-        if not state.is_probed:
-            change = Change("probe", plan["probe"], 1)
-            return Decision(
-                NAME,
-                "probe",
-                "stable",
-                "no learning rate was measured yet: nodes try a few on throw-away copies",
-                (change,) if plan["probe"] == 0 else (),
-            )
-        if state.alarm:
-            return self._returned(state, observation, plan)
-        label = self.label(state)
-        if self._is_frozen(state, observation.step):
-            return unchanged(
-                NAME, label, f"{len(state.rollbacks)} restores are enough: the rate stays"
-            )
-        if observation.cosine is None:
-            return unchanged(NAME, label, "no two updates to compare yet")
-        return self._followed(state, observation, plan, label)
+        """Return what the last observation calls for, under the plan in force."""
+        verdict, label = state.verdict, self.label(state)
+        changes = []
+        if plan["probe"] != (verdict.action == "probe"):
+            changes.append(Change("probe", plan["probe"], int(verdict.action == "probe")))
+        lr = float(plan["lr"])
+        new = LR.clipped(verdict.lr) if verdict.lr is not None else lr
+        if new != lr:
+            changes.append(Change("lr", plan["lr"], new))
+        if verdict.action == CONTINUE and not changes:
+            return unchanged(NAME, label, verdict.reason)
+        return Decision(
+            NAME,
+            verdict.action,
+            label,
+            verdict.reason,
+            tuple(changes),
+            restore=verdict.restore,
+            expect=self._expected(state, observation),
+        )
 
     def reflect(
         self,
@@ -248,7 +237,7 @@ class Hypergradient:
         before: LearningRateObservation,
         after: LearningRateObservation,
     ) -> Insight | None:
-        """Judge by the log loss at the horizon; nothing to judge by without one."""
+        """Judge by the log loss at the horizon; ``None`` if no finite one is reported then."""
         return None if after.loss is None else judged(decision, _log(after.loss))
 
     def adapt(self, state: LearningRateState, insight: Insight) -> LearningRateState:
@@ -256,19 +245,25 @@ class Hypergradient:
         return state
 
     def label(self, state: LearningRateState) -> Label:
-        """Return the situation in a word, from the statistics that the law and the guard use."""
-        slope, agreement = state.log_loss.trend.trend, state.last_cosine or 0.0
-        if state.alarm:
+        """Return the situation in a word, from the statistics that law and guard use."""
+        if state.verdict.action in ("restore", "shift"):
             return "unstable"
-        if state.quiet >= _PLATEAU_STEPS:
-            return "plateau"
-        if agreement < -0.1:
+        if state.cosine < -0.25:
             return "oscillation"
-        if agreement > 0.2 and slope < -0.02:
+        if state.flat >= 8:
+            return "plateau"
+        if state.guard.slope < -0.03 and state.cosine > 0:
             return "fast_convergence"
-        if agreement > 0.0 and slope > -0.02:
-            return "slow_convergence"
-        return "stable"
+        return "slow_convergence" if state.guard.slope < -0.01 else "stable"
+
+    def _unprobed(self, state: LearningRateState) -> LearningRateState:
+        """Ask for a probe, or give up when nobody answered several."""
+        attempts = state.attempts + 1
+        if attempts > self.max_attempts:
+            reason = f"{self.max_attempts} probes were not answered: go on with the rate there is"
+            return replace(state, is_probed=True, verdict=Verdict(reason=reason))
+        reason = "no learning rate was measured yet: nodes try a few on throw-away copies"
+        return replace(state, attempts=attempts, verdict=Verdict("probe", reason))
 
     def _probed(
         self,
@@ -276,192 +271,187 @@ class Hypergradient:
         rates: tuple[float, ...],
         log_losses: tuple[float, ...],
     ) -> LearningRateState:
-        """Take a probe in: the best rate caps, the one below it on the grid starts."""
+        """Take a probe in: it sets the cap, and a later one, asked for in an alarm, lowers it.
+
+        A late probe never raises the cap: nodes that know few classes fit them best at rates that
+        are far too high for the federation. After a restore it leaves the rate to the verdict on
+        the restored model; without one it is a restart, because the data moved.
+        """
         best = min(range(len(rates)), key=lambda index: log_losses[index])
+        cap = min(rates[best], state.probed) if state.is_probed else rates[best]
+        if state.spared is not None:
+            verdict = Verdict(reason=f"nodes did best at lr {rates[best]:.3g}: cap at {cap:.3g}")
+            return replace(state, probed=cap, cap=min(state.cap, cap), verdict=verdict)
+        start = max((rate for rate in rates if rate < cap), default=cap)
+        reason = f"nodes did best at lr {rates[best]:.3g}: start below it, at {start:.3g}"
         return replace(
             state,
+            guard=state.guard.restarted(),
             is_probed=True,
-            cap=rates[best] * self.headroom,
-            start=rates[max(best - 1, 0)],
-            num_losses=0,
-            streak=0,
-            mean=None,
-            best=None,
-            trail=(),
+            probed=cap,
+            cap=cap,
+            cosine=0.0,
+            flat=0,
+            verdict=Verdict("start_from_probe", reason, start),
         )
 
-    def _weighed(
-        self, state: LearningRateState, observation: LearningRateObservation
-    ) -> LearningRateState:
-        """Take a finite loss in: raise an alarm, or fold it into the baseline."""
-        loss = float(observation.loss or 0.0)
-        state = replace(state, log_loss=state.log_loss.update(_log(loss)))
-        if self._has_exploded(state, loss):
-            return self._alarmed(state, observation, "exploded")
-        is_high = state.best is not None and (
-            loss > self.decline * state.best + self.decline_floor
-        )
-        streak = state.streak + 1 if is_high else 0
-        if streak >= self.patience:
-            return self._alarmed(state, observation, "declining")
-        state = self._folded(state, loss, streak)
-        if not is_high and observation.loss_version is not None:
-            point = Point(observation.loss_version, state.last_lr or observation.lr or 0.1)
-            state = replace(state, trail=(*state.trail, point)[-self.trail_length :])
-        slope, agreement = state.log_loss.trend.trend, abs(observation.cosine or 0.0)
-        is_quiet = agreement < 0.1 and slope > -0.005
-        return replace(
-            state, quiet=state.quiet + 1 if is_quiet else 0, last_lr=observation.lr
-        )
-
-    def _alarmed(
-        self, state: LearningRateState, observation: LearningRateObservation, alarm: Alarm
-    ) -> LearningRateState:
-        """Raise an alarm; the rate in force becomes one to stay well below."""
-        lr = observation.lr if observation.lr is not None else state.ceiling
-        return replace(
-            state,
-            alarm=alarm,
-            streak=0,
-            last_lr=observation.lr,
-            ceiling=min(state.ceiling, self.ceiling_share * lr),
-        )
-
-    def _folded(self, state: LearningRateState, loss: float, streak: int) -> LearningRateState:
-        """Move the running mean and variance (exponential, weight 0.3) by one loss."""
-        if state.mean is None:
-            mean, variance = loss, (0.2 * loss) ** 2
-        else:
-            surprise = loss - state.mean
-            mean = state.mean + 0.3 * surprise
-            variance = 0.7 * (state.variance + 0.3 * surprise**2)
-        best = mean if state.best is None else min(state.best, mean)
-        return replace(
-            state,
-            mean=mean,
-            variance=variance,
-            best=best,
-            num_losses=state.num_losses + 1,
-            streak=streak,
-        )
-
-    def _has_exploded(self, state: LearningRateState, loss: float) -> bool:
-        if state.mean is None or state.best is None or state.num_losses < 1:
-            return False
-        limit = self.explosion * state.mean + self.surprise * math.sqrt(state.variance)
-        return loss > limit and loss > self.above_best * state.best
-
-    def _begun(self, state: LearningRateState, plan: Plan) -> Decision:
-        new = LR.clipped(min(float(state.start or LR.default), state.ceiling))
-        changes = [Change("probe", plan["probe"], 0)] if plan["probe"] else []
-        if new != plan["lr"]:
-            changes.append(Change("lr", plan["lr"], new))
-        return Decision(
-            NAME,
-            "start_from_probe",
-            self.label(state),
-            f"nodes did best at lr {state.cap or 0.0:.3g}: start below it, at {float(new):.3g}",
-            tuple(changes),
-        )
-
-    def _returned(
-        self, state: LearningRateState, observation: LearningRateObservation, plan: Plan
-    ) -> Decision:
-        """Return to the last good model; without one, or too often, only lower the rate."""
-        lr = float(plan["lr"])
-        what = {
-            "nonfinite": "updates held NaN or infinity",
-            "exploded": f"loss {observation.loss or 0.0:.3g} exploded",
-            "declining": f"loss {observation.loss or 0.0:.3g} stays far above the best",
-        }[state.alarm or "exploded"]
-        if self._is_frozen(state, observation.step) and state.alarm != "nonfinite":
-            return unchanged(NAME, "unstable", f"{what}, but there were enough restores lately")
-        if not state.trail or self._is_frozen(state, observation.step):
-            new = LR.clipped(lr * self.backoff)
-            return Decision(
-                NAME, "back_off", "unstable", f"{what} at lr {lr:.3g}", (Change("lr", lr, new),)
-            )
-        point = state.trail[0]
-        new = LR.clipped(min(point.lr, lr) * self.backoff)
-        baseline = _log(observation.loss) if observation.loss is not None else _log(state.mean)
-        return Decision(
-            NAME,
-            "restore",
-            "unstable",
-            f"{what} at lr {lr:.3g}: return to version {point.version} at lr {float(new):.3g}",
-            (Change("lr", plan["lr"], new),) if new != lr else (),
-            restore=point.version,
-            expect=Effect("log_loss", baseline, max(baseline - _log(state.mean), 0.0), 0.3, 3),
-        )
-
-    def _followed(
+    def _reported(
         self,
         state: LearningRateState,
         observation: LearningRateObservation,
-        plan: Plan,
-        label: Label,
-    ) -> Decision:
-        lr, cosine = float(plan["lr"]), float(observation.cosine or 0.0)
-        limit = min(state.ceiling, math.inf if state.cap is None else state.cap)
-        wanted = lr * math.exp(self.kappa * observation.pace * (cosine + self.offset))
-        new = float(LR.clipped(min(wanted, limit)))
+        version: int,
+        has_exploded: bool,
+    ) -> LearningRateState:
+        """Take the reports of a step in: find fault with it, or follow the law."""
+        lr = observation.lr if observation.lr is not None else LR.default
+        guard, x = state.guard.scaled(None if has_exploded else observation.loss)
+        state = replace(state, guard=guard)
+        if x is not None:
+            spared, state = state.spared, replace(state, spared=None)
+            if observation.loss is not None:
+                state = replace(state, log_loss=state.log_loss.update(_log(observation.loss)))
+            if spared is not None and guard.is_shifted(x):
+                return self._shifted(state, spared, x, version, float(lr))
+        fault = guard.fault_of(x)
+        is_spent = self._is_spent(state, observation.step)
+        if x is not None and (not fault or is_spent):
+            guard = guard.folded(x, version, float(lr))
+        fault = fault or guard.late_fault_of(observation.update_norm)
+        state = replace(state, guard=guard)
+        if fault and not is_spent:
+            return self._rolled_back(state, observation, fault, Point(version, float(lr)))
+        state = replace(
+            state,
+            guard=guard.measured(observation.update_norm),
+            ceiling=min(HIGHEST, state.ceiling * self.relaxation),
+        )
+        if is_spent:
+            reason = f"{self.max_rollbacks} returns lately are enough: the rate stays"
+            return replace(state, verdict=Verdict(reason=reason))
+        if observation.cosine is None:
+            return replace(state, verdict=Verdict(reason="no two updates to compare yet"))
+        return self._followed(state, float(lr), observation.cosine, observation.pace)
+
+    def _shifted(
+        self,
+        state: LearningRateState,
+        spared: tuple[float, float],
+        x: float,
+        version: int,
+        lr: float,
+    ) -> LearningRateState:
+        """Give rate and ceiling back: the model that was good is bad now, so the data moved."""
+        old_lr, ceiling = spared
+        new = min(old_lr, state.cap)
+        reason = f"the model that was good has a bad loss too: the data moved, back to lr {new:.3g}"
+        return replace(
+            state,
+            guard=state.guard.restarted().folded(x, version, lr),
+            ceiling=ceiling,
+            rollbacks=state.rollbacks[:-1],
+            verdict=Verdict("shift", reason, new),
+        )
+
+    def _rolled_back(
+        self,
+        state: LearningRateState,
+        observation: LearningRateObservation,
+        fault: Fault,
+        incoming: Point,
+    ) -> LearningRateState:
+        """Return to the last good model, or to the one just trained from if that is not at fault."""
+        is_incoming = fault == "surge" or not state.guard.good
+        point = incoming if is_incoming else state.guard.good[0]
+        safest = state.guard.good[0].lr if state.guard.good else incoming.lr
+        lr = max(self.cut * min(safest, incoming.lr), LOWEST)
+        reason = f"{_FAULTS[fault]} at lr {incoming.lr:.3g}: return to version {point.version}"
+        return replace(
+            state,
+            guard=state.guard.restored(point, is_incoming=is_incoming),
+            ceiling=max(self.ceiling_share * incoming.lr, lr),
+            spared=None if is_incoming else (incoming.lr, state.ceiling),
+            rollbacks=(*state.rollbacks, observation.step)[-self.max_rollbacks :],
+            barrier=incoming.version,
+            cosine=0.0,
+            flat=0,
+            verdict=Verdict("restore", f"{reason} at lr {lr:.3g}", lr, point.version),
+        )
+
+    def _followed(
+        self, state: LearningRateState, lr: float, cosine: float, pace: float
+    ) -> LearningRateState:
+        """Follow the law for one step."""
+        mean_cosine = state.cosine + 0.3 * (cosine - state.cosine)
+        is_flat = abs(state.guard.slope) < 0.01 and abs(cosine) < 0.15
+        state = replace(state, cosine=mean_cosine, flat=state.flat + 1 if is_flat else 0)
+        cap = state.cap
+        if lr >= 0.5 * cap:
+            limit = max(cap, self.cap_limit * state.probed)
+            cap = min(HIGHEST, limit, cap * math.exp(self.cap_growth * pace * max(cosine, 0.0)))
+        wanted = lr * math.exp(self.kappa * pace * (cosine - self.setpoint))
+        new = max(min(wanted, cap, state.ceiling), LOWEST)
+        if state.guard.stands_still and state.guard.is_far_from_done:
+            cap = max(min(cap, new) * self.plateau_cut, LOWEST)
+            new = min(new, cap)
+            reason = f"nothing improves any more at lr {lr:.3g}: cap it at {cap:.3g}"
+            guard = replace(state.guard, idle=0)
+            return replace(state, guard=guard, cap=cap, verdict=Verdict("cut_cap", reason, new))
         action = "increase" if new > lr else "decrease" if new < lr else "hold"
-        held = " (at its cap)" if wanted > limit else ""
-        is_judged = observation.step % self.judged_every == 0
-        return Decision(
-            NAME,
-            action,
-            label,
-            f"successive updates agree by {cosine:+.2f}: lr {lr:.3g} -> {new:.3g}{held}",
-            (Change("lr", plan["lr"], new),) if new != lr else (),
-            expect=self._expected(state) if is_judged else None,
-        )
+        held = ", held by its cap" if new < wanted else ""
+        reason = f"successive updates agree by {cosine:+.2f}: lr {lr:.3g} -> {new:.3g}{held}"
+        return replace(state, cap=cap, verdict=Verdict(action, reason, new))
 
-    def _expected(self, state: LearningRateState) -> Effect | None:
-        """Return the law's own claim: the log loss goes on as forecast."""
-        horizon = max(self.judged_every // 2, 1)
+    def _expected(
+        self, state: LearningRateState, observation: LearningRateObservation
+    ) -> Effect | None:
+        """Return the claim a decision is judged by: the loss goes on as forecast, or comes back.
+
+        The law is judged every few steps, so that the windows of its decisions do not overlap.
+        """
+        is_restore = state.verdict.restore is not None
+        is_due = observation.step > 0 and observation.step % self.judged_every == 0
+        horizon = self.judged_every
         baseline = state.log_loss.forecast(horizon)
-        return None if baseline is None else (
-            Effect("log_loss", baseline, 0.0, state.log_loss.sd, horizon, state.log_loss.sd)
-        )
+        if baseline is None or not (is_restore or is_due):
+            return None
+        return Effect("log_loss", baseline, 0.0, state.log_loss.sd, horizon, state.log_loss.sd)
 
-    def _is_frozen(self, state: LearningRateState, step: int) -> bool:
-        recent = [s for s in state.rollbacks if step - s < self.rollback_window]
+    def _is_spent(self, state: LearningRateState, step: int) -> bool:
+        recent = [at for at in state.rollbacks if step - at < self.rollback_window]
         return len(recent) >= self.max_rollbacks
 
 
 def learning_rate(
     *,
     kappa: float = 0.6,
-    offset: float = 0.1,
+    setpoint: float = -0.15,
+    cap_growth: float = 0.05,
+    patience: int = 6,
     use_probe: bool = True,
-    headroom: float = 1.0,
-    backoff: float = 0.3,
-    patience: int = 3,
-    judged_every: int = 10,
+    max_rollbacks: int = 3,
+    judged_every: int = 5,
 ) -> Loop:
     """Return the learning-rate loop; parameters as in `Hypergradient`."""
-    policy = Hypergradient(
-        kappa=kappa,
-        offset=offset,
-        use_probe=use_probe,
-        headroom=headroom,
-        backoff=backoff,
-        patience=patience,
-        judged_every=judged_every,
-    )
     return Loop(
-        policy=policy,
+        policy=Hypergradient(
+            kappa=kappa,
+            setpoint=setpoint,
+            cap_growth=cap_growth,
+            patience=patience,
+            use_probe=use_probe,
+            max_rollbacks=max_rollbacks,
+            judged_every=judged_every,
+        ),
         level="learning",
         component="coordinator",
         scope="branch",
-        depends_on=(),
         influences=("loss", "accuracy"),
         guards=(bounds(), frozen_by_alarm("lr")),
-        laws=("increase", "decrease", "hold"),
+        # A restore is what keeps the run safe, so it is not a strategy to be given up either.
+        laws=("increase", "decrease", "hold", "cut_cap", "restore", "shift", "start_from_probe"),
     )
 
 
-def _log(loss: float | None) -> float:
+def _log(loss: float) -> float:
     """Return a log loss that stays finite near zero."""
-    return math.log(max(loss or 0.0, 0.0) + 1e-3)
+    return math.log(max(loss, 0.0) + 1e-3)

@@ -112,7 +112,7 @@ def test_a_constructor_that_takes_a_partitioner_gets_it() -> None:
 def test_arguments_are_checked(folder: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean width"):
         own_task("good.py:Mine", None, {"widht": 3})
-    with pytest.raises(ConfigError, match="task.arguments.width is 'x', but must be an integer"):
+    with pytest.raises(ConfigError, match=r"task\.arguments\.width is 'x', but must be an int"):
         own_task("good.py:Mine", None, {"width": "x"})
     with pytest.raises(ConfigError, match=r"line 12, in __init__: ValueError: width must be posi"):
         own_task("good.py:Mine", None, {"width": 0})
@@ -129,7 +129,7 @@ def test_data_that_cannot_be_divided_is_refused_before_the_run(folder: Path) -> 
 
 
 def test_what_the_task_raises_comes_with_its_place(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"good\.py, line 27, in training: RuntimeError: no disk"):
+    with pytest.raises(ConfigError, match=r"good\.py, line 29, in training: RuntimeError: no disk"):
         parts(compose(["task=good.py:Loud", "num_nodes=5"]))
 
 

@@ -18,6 +18,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from daafl.errors import WorkerError
 from daafl.flower import failure_name
 from daafl.simulation import Devices, InProcessGrid, node
 from daafl.simulation.node import MAX_REASON
@@ -178,8 +179,32 @@ def test_workers_are_forked_when_needed_and_never_more_than_nodes(
         assert len(children() - before) == 2
 
 
+def test_a_machine_that_is_full_is_named(
+    numpy_app: ClientApp, instructions: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with (
+        InProcessGrid(numpy_app, 2, workers=2) as grid,
+        pytest.raises(WorkerError, match=r"unavailable\); use fewer workers"),
+    ):
+        grid.push_messages(instructions(grid, [0]))
+
+
+def test_a_machine_that_cannot_fork_runs_nodes_in_this_process(
+    numpy_app: ClientApp, instructions: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "fork")
+    with InProcessGrid(numpy_app, 2) as grid:
+        assert len(grid.send_and_receive(instructions(grid, [0, 1]))) == 2
+    with pytest.raises(ValueError, match="no fork"):
+        InProcessGrid(numpy_app, 2, workers=2)
+
+
 SCRIPT = """
-import sys, threading, time
+import os, time
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 from daafl.simulation import InProcessGrid
@@ -188,7 +213,7 @@ app = ClientApp()
 
 @app.query("hang")
 def hang(message, context):
-    print("running", flush=True)
+    os.write(1, b"running\\n")  # in one piece: two workers write to one pipe
     time.sleep(600)
 
 grid = InProcessGrid(app, 2, workers=2)
@@ -210,10 +235,10 @@ def start_script() -> tuple[subprocess.Popen[str], list[int]]:
         start_new_session=True,
     )
     assert script.stdout is not None
-    assert [script.stdout.readline() for _ in range(2)] == ["running\n"] * 2
+    lines = [script.stdout.readline() for _ in range(2)]
     with open(f"/proc/{script.pid}/task/{script.pid}/children", encoding="ascii") as file:
         pids = list(map(int, file.read().split()))
-    assert len(pids) == 2
+    assert (lines, len(pids)) == (["running\n"] * 2, 2)
     return script, pids
 
 

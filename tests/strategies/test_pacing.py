@@ -18,8 +18,8 @@ def test_a_plan_holds_every_pacing_without_loss(pacing: Pacing) -> None:
 
 
 def test_share_is_k_over_m_only_when_buffered() -> None:
-    assert SETTINGS["buffered"].share == pytest.approx(0.3)
-    assert SETTINGS["over_selected"].share == 1.0
+    assert SETTINGS["buffered"].share(30) == pytest.approx(0.3)
+    assert SETTINGS["over_selected"].share(30) == 1.0
 
 
 def test_a_plan_whose_quorum_outgrew_its_concurrency_still_paces() -> None:

@@ -19,7 +19,7 @@ def link_types() -> ModuleType:
 
 
 def test_the_view_replaces_an_older_one_and_follows_edits(
-    link_types: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    link_types: ModuleType, tmp_path: Path
 ) -> None:
     for path in ("daafl/__init__.py", "daafl/py.typed", "strategies/robust/krum.py"):
         file = tmp_path / path
@@ -27,15 +27,15 @@ def test_the_view_replaces_an_older_one_and_follows_edits(
         file.write_text("")
     for folder in ("clients", "conf"):
         (tmp_path / folder).mkdir()
-    view = tmp_path / ".types" / "daafl"
-    view.mkdir(parents=True)
-    (view / "gone.py").symlink_to(tmp_path / "daafl" / "gone.py")
-    monkeypatch.setattr(link_types, "ROOT", tmp_path)
-    monkeypatch.setattr(link_types, "VIEW", view)
+    old = tmp_path / ".types" / "daafl" / "gone.py"
+    old.parent.mkdir(parents=True)
+    old.symlink_to(tmp_path / "daafl" / "gone.py")
 
-    link_types.main()
+    view = link_types.link_package(tmp_path)
     (tmp_path / "strategies/robust/krum.py").write_text("KEPT = 3\n")
+    (tmp_path / "strategies/new.py").write_text("ADDED = 4\n")
 
-    files = {str(f.relative_to(view)) for f in view.rglob("*") if not f.is_dir()}
-    assert files == {"__init__.py", "py.typed", "strategies/robust/krum.py"}
+    names = {entry.name for entry in view.iterdir()}
+    assert names == {"__init__.py", "py.typed", "strategies", "clients", "conf"}
     assert (view / "strategies/robust/krum.py").read_text() == "KEPT = 3\n"
+    assert (view / "strategies/new.py").read_text() == "ADDED = 4\n"

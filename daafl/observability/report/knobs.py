@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from daafl.autonomy.plan import Knob, Value
 from daafl.autonomy.records import Request
 from daafl.observability.events import StepRecord
-from daafl.observability.report.learning import rollback_bands
+from daafl.observability.report.learning import intervention_lines, rollback_bands
 from daafl.observability.report.markup import Child, element
 from daafl.observability.report.plot import (
     Plot,
@@ -78,6 +78,7 @@ def _chart(run: Run, name: str, knob: Knob | None, probes: Sequence[Probe]) -> E
             plot,
             f"{name} over the steps, from {number(numbers[0])} to {number(numbers[-1])}.",
             *rollback_bands(run, plot),
+            *intervention_lines(run, plot),
             *asked,
             axes(plot, number, step_label),
             *visible,
@@ -134,13 +135,19 @@ def _range(request: Request) -> str:
     return f"{request.knob} of at most {number(high)}"
 
 
+_NEVER_S = 1e9
+
+
 def _unmoved(run: Run, names: Iterable[str], declared: dict[str, Knob]) -> Element:
     items = []
     for name in names:
         knob = declared.get(name)
         unit = f" {knob.unit}" if knob and knob.unit not in ("", "1") else ""
-        value = value_text(run.rounds[-1].knobs[name])
-        items.append(element("span", element("b", name), f" {value}{unit}", class_="fact"))
+        value = run.rounds[-1].knobs[name]
+        # A number of seconds this large is how a plan spells "never".
+        text = "none" if knob and knob.unit == "s" and value == _NEVER_S else value_text(value)
+        suffix = "" if text == "none" else unit
+        items.append(element("span", element("b", name), f" {text}{suffix}", class_="fact"))
     return element("p", element("span", "Never moved: ", class_="note"), *items, class_="facts")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from daafl.observability.events import StepRecord
+from daafl.observability.interventions import interventions
 from daafl.observability.outcomes import Outcome
 from daafl.observability.report.lanes import lanes
 from daafl.observability.report.markup import Child, element
@@ -60,6 +61,11 @@ def rollback_bands(run: Run, plot: Plot) -> list[Element]:
         )
         for back in rollbacks(run)
     ]
+
+
+def intervention_lines(run: Run, plot: Plot) -> list[Element]:
+    """Return a line at every step before which somebody set a knob by hand."""
+    return [upright(plot, found.step - 0.5, "by-hand") for found in interventions(run)]
 
 
 def _accuracy(run: Run, decisions: Sequence[Outcome]) -> Element:
@@ -142,6 +148,7 @@ def _chart(
     )
     legend = [(curve.label, curve.style) for curve in series]
     legend += [("rollback", "rollback")] if rollbacks(run) else []
+    legend += [("set by hand", "by-hand")] if interventions(run) else []
     return figure(
         title,
         note,
@@ -152,6 +159,7 @@ def _chart(
             *rollback_bands(run, plot),
             axes(plot, number, step_label),
             *_notable(plot, decisions),
+            *intervention_lines(run, plot),
             line,
             curves(plot, series),
             *extra,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from daafl.observability.events import StepRecord
+from daafl.observability.interventions import interventions
 from daafl.observability.outcomes import Outcome, action_text
 from daafl.observability.report.lanes import RESULT_WORDS, row_id
 from daafl.observability.report.markup import Child, element
@@ -17,7 +18,7 @@ _MAX_ROWS = 2000
 _SYMBOLS = {"better": "▲", "confirmed": "●", "worse": "▼", "pending": "○", "unjudged": "·"}
 
 
-def decisions_section(decisions: Sequence[Outcome]) -> Element:
+def decisions_section(run: Run, decisions: Sequence[Outcome]) -> Element:
     """Return the table of all decisions with their reasons and results."""
     if not decisions:
         body: list[Child] = [element("p", "No loop decided anything.", class_="absent")]
@@ -33,7 +34,8 @@ def decisions_section(decisions: Sequence[Outcome]) -> Element:
             *(_filter(routine, is_on=len(decisions) > _MANY and routine < len(decisions))),
             element("div", _decision_table(decisions), class_="scroll"),
         ]
-    return element("section", element("h2", "All decisions"), *body, id="decisions")
+    by_hand = [element("p", found.sentence) for found in interventions(run)]
+    return element("section", element("h2", "All decisions"), *by_hand, *body, id="decisions")
 
 
 def steps_section(run: Run) -> Element | None:

@@ -62,7 +62,7 @@ def _page(run: Run) -> Element:
                 knobs_section(run, found),
                 cost_section(run),
                 probe_section(found),
-                decisions_section(figures.decisions),
+                decisions_section(run, figures.decisions),
                 facts_section(run),
                 steps_section(run),
             ),

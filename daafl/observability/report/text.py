@@ -27,7 +27,8 @@ def describe(run: Run) -> str:
         f"  rollbacks  {figures.rollbacks:,}, alarms {figures.alarms:,}",
     ]
     if figures.gap is not None:
-        lines.insert(4, f"  gap        {100 * figures.gap:+.1f} points below centralised training")
+        points = f"{abs(100 * figures.gap):.1f} points {'below' if figures.gap >= 0 else 'above'}"
+        lines.insert(4, f"  gap        {points} centralised training")
     lines += [f"  note       {note}" for note in run.notes]
     notable = [outcome for outcome in figures.decisions if not outcome.is_routine]
     lines += [

@@ -4,6 +4,6 @@ from daafl.data.partition import Dirichlet
 from daafl.learning.tasks.digits import Digits
 
 
-def make_task(alpha: float = 0.3) -> Digits:
-    """Return the digits task; a smaller ``alpha`` makes the nodes' labels more different."""
-    return Digits(partitioner=Dirichlet(alpha=alpha))
+def make_task() -> Digits:
+    """Return the task; a smaller ``alpha`` makes the nodes' labels more different."""
+    return Digits(partitioner=Dirichlet(alpha=0.3))
