@@ -1,15 +1,15 @@
 """How many rounds a self-chosen learning rate costs against the best rate known in hindsight.
 
-Tasks x Dirichlet alpha x seeds; every fixed rate of a published grid, FedAdam and FedExP, beside the
-learning-rate loop. A method's score on a scenario is the number of rounds to 95 % of the quality that
-the best fixed rate ends at, over the rounds of that rate. The best fixed rate is chosen on one half of
-the seeds and scored on the other half, both ways round.
+Tasks x Dirichlet alpha x seeds; every fixed rate of a published grid, FedAdam and FedExP, beside
+the learning-rate loop. A method's score on a scenario is the number of rounds to 95 % of the
+quality that the best fixed rate ends at, over the rounds of that rate. The best fixed rate is chosen
+on one half of the seeds and scored on the other half, both ways round.
 
     python benchmarks/learning_rate.py            # all of it, under two hours on 2 cores
     python benchmarks/learning_rate.py --quick    # one scenario per task, two seeds, few rates
 
-The constants of the loop were tuned on the tasks digits, digits_raw and synthetic, with seeds from 10
-up; cnn and next_character were first run here.
+The constants of the loop were tuned on the tasks digits, digits_raw and synthetic, with seeds from
+10 up; cnn and next_character were first run here.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def run(job: Job) -> Run:
 
 
 def rounds_to(trace: Sequence[float], target: float) -> float:
-    """Return the first round at which the median of the last three accuracies reaches ``target``."""
+    """Return the first round at which the median of the last three reaches ``target``."""
     smooth = [float(np.median(trace[max(0, i - 2) : i + 1])) for i in range(len(trace))]
     return next(
         (i + 1.0 for i, value in enumerate(smooth) if value >= target), CENSORED * len(trace)

@@ -3,8 +3,8 @@
     python benchmarks/loop_overhead.py            # about a minute
     python benchmarks/loop_overhead.py --quick
 
-The main job runs as the command line runs it, workers and report included; its loops are timed around
-`Reflector.reflect`, which holds observations, hubs and the synced journal.
+The main job runs as the command line runs it, workers and report included; its loops are timed
+around `Reflector.reflect`, which holds observations, hubs and the synced journal.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ from daafl.strategies import (
     ServerOptimizer,
     Settings,
 )
-from daafl.strategies.schedule import EvaluateFn
 from daafl.strategies.flower_records import array_record
+from daafl.strategies.schedule import EvaluateFn
 
 RUNS: Final = Path("runs")
 MODEL: Final = "model.npz"

@@ -168,10 +168,10 @@ def reported_losses(updates: Sequence[Update]) -> LossReport:
 
 
 def cosine(first: Vector | None, second: Vector) -> float | None:
-    """Return the cosine between two updates; ``None`` without a first or at zero length."""
+    """Return the cosine between two updates; ``None`` without a first or a usable length."""
     if first is None:
         return None
-    norms = math.sqrt(float(first @ first)) * math.sqrt(float(second @ second))
+    norms = (norm(first) or 0.0) * (norm(second) or 0.0)
     if norms == 0.0 or not math.isfinite(norms):
         return None
     return float(np.clip(float(first @ second) / norms, -1.0, 1.0))
@@ -179,5 +179,6 @@ def cosine(first: Vector | None, second: Vector) -> float | None:
 
 def norm(vector: Vector) -> float | None:
     """Return the Euclidean length; ``None`` if it is not finite."""
-    length = math.sqrt(float(vector @ vector))
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = math.sqrt(float(vector @ vector))
     return length if math.isfinite(length) else None

@@ -85,7 +85,7 @@ class HealthObservation:
         """What could be measured, on the scale on which it is followed; smaller is better."""
         known = {}
         if self.trimmed_loss is not None:
-            # Near zero a loss is all noise; a share of the first one keeps its logarithm calm there.
+            # Near zero a loss is all noise; a share of the first keeps its logarithm calm there.
             offset = FLOOR_SHARE * (self.first_loss or 0.0) + 1e-3
             known[LOG_LOSS] = math.log(max(self.trimmed_loss, 0.0) + offset)
         if self.accuracy is not None:
@@ -159,7 +159,7 @@ class CusumAlarms:
     """
 
     drift: float = 0.75
-    threshold: float = 4.0
+    threshold: float = 5.0
     warm_up: int = 10
     patience: int = 5
     remedy: Request | None = None
@@ -270,7 +270,7 @@ class CusumAlarms:
 def health(
     *,
     drift: float = 0.75,
-    threshold: float = 4.0,
+    threshold: float = 5.0,
     warm_up: int = 10,
     patience: int = 5,
     remedy: Request | None = PROBE_AGAIN,

@@ -359,7 +359,7 @@ class Hypergradient:
         fault: Fault,
         incoming: Point,
     ) -> LearningRateState:
-        """Return to the last good model, or to the one just trained from if that is not at fault."""
+        """Return to the last good model, or to the one just trained from if it has no fault."""
         is_incoming = fault == "surge" or not state.guard.good
         point = incoming if is_incoming else state.guard.good[0]
         safest = state.guard.good[0].lr if state.guard.good else incoming.lr

@@ -17,9 +17,9 @@ from typing import Final, Literal
 Fault = Literal["", "nonfinite", "jump", "decline", "sunk", "surge"]
 """Why the last step must be undone, from worst to mildest evidence; empty if it must not.
 
-``jump``: the loss rose at once. ``decline``: its running mean rose over several steps. ``sunk``: the
-same, less far, after nothing has improved for long. ``surge``: the mean update is far longer than
-any lately, so that the loss will jump in the next report.
+``jump``: the loss rose at once. ``decline``: its running mean rose over several steps. ``sunk``:
+the same, less far, after nothing has improved for long. ``surge``: the mean update is far longer
+than any lately, so that the loss will jump in the next report.
 """
 
 FLOOR_SHARE: Final = 0.05

@@ -58,7 +58,7 @@ def ordinary(rng: np.random.Generator, step: int, **changes: object) -> HealthOb
     fading = math.exp(-step / 12)
     seen = HealthObservation(
         version=step,
-        loss=(2.2 * fading + 0.15) * math.exp(0.05 * noise[0]),
+        trimmed_loss=(2.2 * fading + 0.15) * math.exp(0.05 * noise[0]),
         accuracy=min(0.95 - 0.85 * fading + 0.01 * noise[1], 1.0),
         round_seconds=2.0 * math.exp(0.1 * noise[2]),
     )
@@ -78,7 +78,7 @@ def test_an_ordinary_run_raises_no_alarm(seed: int) -> None:
 @pytest.mark.parametrize(
     ("worse", "word"),
     [
-        ({"loss": 0.6}, "loss left its trend"),
+        ({"trimmed_loss": 0.6}, "loss left its trend"),
         ({"accuracy": 0.6}, "accuracy left its trend"),
         ({"round_seconds": 6.0}, "round time left its trend"),
     ],
@@ -101,7 +101,7 @@ def test_an_alert_is_judged_by_whether_the_metric_recovers() -> None:
     ):
         watch, rng = Watch(), np.random.default_rng(1)
         for step in range(60):
-            bad = {"loss": 3.0} if 40 <= step < 40 + lasting else {}
+            bad = {"trimmed_loss": 3.0} if 40 <= step < 40 + lasting else {}
             watch.see(ordinary(rng, step, **bad))
         assert watch.insights[0].verdict == verdict
         assert watch.insights[0].sentence.startswith(sentence)
@@ -111,7 +111,7 @@ def test_an_alert_is_judged_by_whether_the_metric_recovers() -> None:
 def test_what_does_not_recover_is_failing_until_it_does() -> None:
     watch, rng = Watch(), np.random.default_rng(1)
     for step in range(80):
-        watch.see(ordinary(rng, step, **({"loss": 3.0} if 40 <= step < 52 else {})))
+        watch.see(ordinary(rng, step, **({"trimmed_loss": 3.0} if 40 <= step < 52 else {})))
     assert len(watch.alerts) >= 2
     assert watch.labels[watch.alerts[0][0]] == "degraded"
     assert watch.labels[watch.alerts[1][0]] == "failing"
@@ -124,7 +124,9 @@ def test_what_does_not_recover_is_failing_until_it_does() -> None:
 def test_two_metrics_at_once_are_failing() -> None:
     watch, rng = Watch(), np.random.default_rng(2)
     for step in range(43):
-        watch.see(ordinary(rng, step, **({"loss": 3.0, "accuracy": 0.1} if step >= 40 else {})))
+        watch.see(
+            ordinary(rng, step, **({"trimmed_loss": 3.0, "accuracy": 0.1} if step >= 40 else {}))
+        )
     words = " ".join(alert.reason for _, alert in watch.alerts)
     assert "loss left its trend" in words and "accuracy left its trend" in words
     assert watch.labels[-1] == "failing"
@@ -133,7 +135,7 @@ def test_two_metrics_at_once_are_failing() -> None:
 def test_a_loss_alarm_asks_for_a_probe_for_one_step() -> None:
     watch, rng = Watch(), np.random.default_rng(1)
     for step in range(44):
-        watch.see(ordinary(rng, step, **({"loss": 3.0} if step >= 40 else {})))
+        watch.see(ordinary(rng, step, **({"trimmed_loss": 3.0} if step >= 40 else {})))
     ((at, alert),) = watch.alerts
     assert [request.knob for request in alert.requests] == ["probe"]
     assert "ask for probe" in alert.reason
@@ -151,7 +153,7 @@ def test_a_slow_step_asks_for_nothing() -> None:
 def test_a_branch_that_just_went_back_is_not_probed_as_well() -> None:
     watch, rng = Watch(), np.random.default_rng(1)
     for step in range(44):
-        bad = {"loss": 3.0, "restored": step == 41} if step >= 40 else {}
+        bad = {"trimmed_loss": 3.0, "restored": step == 41} if step >= 40 else {}
         watch.see(ordinary(rng, step, **bad))
     assert [alert.requests for _, alert in watch.alerts] == [()]
 
@@ -160,7 +162,7 @@ def test_the_remedy_can_be_another_or_none() -> None:
     for remedy in (None, replace(PROBE_AGAIN, level="learning", ticks=3)):
         watch, rng = Watch(health(remedy=remedy)), np.random.default_rng(1)
         for step in range(45):
-            watch.see(ordinary(rng, step, **({"loss": 3.0} if step >= 40 else {})))
+            watch.see(ordinary(rng, step, **({"trimmed_loss": 3.0} if step >= 40 else {})))
         assert len(watch.alerts) == 1
         assert len(watch.probed) == (0 if remedy is None else 3)
 
@@ -170,7 +172,7 @@ def test_missing_metrics_are_waited_for() -> None:
     watch.see(HealthObservation())
     for step in range(60):
         gone = {"accuracy": None} if step % 3 else {}
-        watch.see(ordinary(rng, step, **gone, **({"loss": 3.0} if step >= 40 else {})))
+        watch.see(ordinary(rng, step, **gone, **({"trimmed_loss": 3.0} if step >= 40 else {})))
         watch.see(HealthObservation(version=step))
     vitals = watch.state.loops["health"].memory.vitals
     assert vitals["error"].detector.num_values == 20
@@ -180,7 +182,7 @@ def test_missing_metrics_are_waited_for() -> None:
 def test_an_alert_whose_metric_vanished_is_not_judged() -> None:
     watch, rng = Watch(), np.random.default_rng(1)
     for step in range(60):
-        bad = {"loss": 3.0} if step < 42 else {"loss": None}
+        bad = {"trimmed_loss": 3.0} if step < 42 else {"trimmed_loss": None}
         watch.see(ordinary(rng, step, **(bad if step >= 40 else {})))
     assert len(watch.alerts) == 1
     assert watch.insights == []
@@ -189,16 +191,19 @@ def test_an_alert_whose_metric_vanished_is_not_judged() -> None:
 def test_warm_up_raises_nothing() -> None:
     watch, rng = Watch(), np.random.default_rng(1)
     for step in range(10):
-        watch.see(ordinary(rng, step, **({"loss": 50.0} if step >= 8 else {})))
+        watch.see(ordinary(rng, step, **({"trimmed_loss": 50.0} if step >= 8 else {})))
     assert watch.alerts == []
 
 
 def test_metrics_are_on_the_scale_on_which_they_are_followed() -> None:
-    metrics = HealthObservation(loss=0.999, accuracy=0.75, round_seconds=math.e).metrics
+    metrics = HealthObservation(trimmed_loss=0.999, accuracy=0.75, round_seconds=math.e).metrics
     assert metrics == pytest.approx(
         {"log_loss": 0.0, "error": 0.25, "log_round_seconds": 1.0}, abs=1e-12
     )
-    assert HealthObservation(loss=0.0, round_seconds=0.0).metrics == pytest.approx(
+    # A tenth of the first loss: log(0.1 * 2 + 0.05 * 2 + 0.001).
+    scaled = HealthObservation(trimmed_loss=0.2, first_loss=2.0).metrics["log_loss"]
+    assert scaled == pytest.approx(math.log(0.301))
+    assert HealthObservation(trimmed_loss=0.0, round_seconds=0.0).metrics == pytest.approx(
         {"log_loss": math.log(1e-3)}
     )
 
@@ -209,7 +214,7 @@ def test_it_never_restarts_a_rate_by_itself() -> None:
     hub = Hub((health(),), {"probe": PROBE, "lr": lr})
     state, plan, rng = hub.init(), Plan.of([PROBE, lr]), np.random.default_rng(1)
     for step in range(50):
-        seen = ordinary(rng, step, **({"loss": 3.0} if step >= 40 else {}))
+        seen = ordinary(rng, step, **({"trimmed_loss": 3.0} if step >= 40 else {}))
         cycle = hub.cycle(state, {"health": seen}, plan)
         state, plan = cycle.state, cycle.plan
         if step > 40:
@@ -221,7 +226,7 @@ def test_it_never_restarts_a_rate_by_itself() -> None:
 def test_alerts_can_be_learned_from() -> None:
     watch, rng = Watch(), np.random.default_rng(1)
     for step in range(60):
-        watch.see(ordinary(rng, step, **({"loss": 3.0} if step >= 40 else {})))
+        watch.see(ordinary(rng, step, **({"trimmed_loss": 3.0} if step >= 40 else {})))
     with Knowledge.open(":memory:") as knowledge:
         for insight in watch.insights:
             knowledge.learn("run", insight)

@@ -281,7 +281,7 @@ ENVELOPE_FAULTS: dict[str, dict[str, Any]] = {
 METRIC_FAULTS: dict[str, dict[str, Any]] = {
     "negative examples": {NUM_EXAMPLES: -5},
     "no example": {NUM_EXAMPLES: 0},
-    "too many examples": {NUM_EXAMPLES: 2**53 + 1},
+    "too many examples": {NUM_EXAMPLES: 2**54},
     "nan examples": {NUM_EXAMPLES: float("nan")},
     "huge integer": {NUM_EXAMPLES: 10**400},
     "many metrics": {f"m{i}": 1.0 for i in range(100)},

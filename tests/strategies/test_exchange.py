@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from daafl.errors import MessageError
 from daafl.learning.layout import Layout
 from daafl.messages import ARRAYS, CONFIG, ENVELOPE, METRICS, PACKED, Assignment, Envelope
+from daafl.simulation import Devices
 from daafl.strategies import Pacing
 from daafl.strategies.exchange import Member, PlainExchange
 from daafl.strategies.mailbox import Arrival, Ticket
@@ -179,18 +180,19 @@ def test_every_bad_update_costs_its_sender_that_update_and_the_steps_go_on(
 
 
 def test_a_repeated_update_is_counted_once(federate: Federate, make_app: MakeApp) -> None:
-    # Node 0 numbers all its updates 1, as if it sent the same one again; every 6 updates it is
-    # asked more than once at the same version.
+    # Node 0 takes 1 s and numbers all its updates 1; node 1 takes 3 s. At 2 s node 0 sends its
+    # second update from version 0, which is refused as the first one again; after a refusal nobody
+    # is asked, so the step closes at 3 s with the update of node 1.
+    pacing = Pacing(concurrency=2, quorum=2, max_staleness=9, refill="reply")
     federation = federate(
         app=make_app({0: "same sequence"}),
         num_nodes=2,
-        num_rounds=2,
-        pacing=Pacing(concurrency=2, quorum=6, max_staleness=9, refill="reply")
-        if False
-        else Pacing(concurrency=6, quorum=6, max_staleness=9, refill="reply"),
+        num_rounds=1,
+        pacing=pacing,
+        devices=Devices([0.1, 0.3], [0.0, 0.0]),
     )
-    # Both nodes take 1 s, so that node 1 gives five updates before node 0's single one is joined.
-    assert [record.rejected for record in federation.steps][0]["duplicate"] >= 1
+    (step,) = federation.steps
+    assert (step.rejected, step.num_updates, step.clock_s) == ({"duplicate": 1}, 2, 3.0)
 
 
 def test_hanging_and_dying_nodes_cost_their_update(federate: Federate, make_app: MakeApp) -> None:

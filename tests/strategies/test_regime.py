@@ -18,11 +18,13 @@ def test_the_plain_exchange_shows_everything() -> None:
 
 @pytest.mark.parametrize(
     ("individuals", "losses", "synchronous", "needs"),
-    itertools.product(
-        (True, False),
-        ("none", "noised", "per_group", "per_node"),
-        (True, False),
-        itertools.product((True, False), repeat=3),
+    list(
+        itertools.product(
+            (True, False),
+            ("none", "noised", "per_group", "per_node"),
+            (True, False),
+            itertools.product((True, False), repeat=3),
+        )
     ),
 )
 def test_a_part_runs_exactly_where_everything_it_needs_holds(
