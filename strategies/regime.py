@@ -92,7 +92,7 @@ class Requirement:
 
 
 _LOSS_FIELDS: Final = frozenset({"loss", "loss_mad", "trimmed_loss"})
-_INDIVIDUAL_FIELDS: Final = frozenset({"mean_client_norm", "nonfinite_fraction"})
+_INDIVIDUAL_FIELDS: Final = frozenset({"mean_client_norm"})
 
 
 def loop_requirement(loop: Loop) -> Requirement:

@@ -344,7 +344,8 @@ class Federation:
     """What came of a run."""
 
     watcher: Watcher
-    result: Result | None = None
+    result: Result
+    autonomous: Autonomous
 
     @property
     def steps(self) -> list[StepRecord]:
@@ -357,7 +358,6 @@ class Federation:
 
     @property
     def weights(self) -> list[float]:
-        assert self.result is not None
         return [float(value) for value in self.result.arrays["w"].numpy()]
 
 
@@ -407,6 +407,6 @@ def federate(make_app: MakeApp, watcher: Watcher) -> Federate:
         )
         with grid:
             result = autonomous.start(grid, record, num_rounds, **(start or {}))
-        return Federation(seen, result)
+        return Federation(seen, result, autonomous)
 
     return run

@@ -1,8 +1,10 @@
 import itertools
+from pathlib import Path
 
 import pytest
 
 from daafl.loops import default_loops
+from daafl.strategies.compatibility import REGIMES, parts, table
 from daafl.strategies.exchange import PlainExchange
 from daafl.strategies.pacing import Pacing
 from daafl.strategies.regime import Losses, Offer, Regime, Requirement, standing_down
@@ -42,3 +44,20 @@ def test_default_loops_run_in_the_open_and_say_why_they_stand_down_in_secrecy() 
     absent = standing_down(default_loops(), secret)
     assert set(absent) == {"health", "learning_rate"}
     assert all("stands down: it needs" in sentence for sentence in absent.values())
+
+
+def test_the_documented_table_is_the_one_the_code_gives() -> None:
+    document = Path(__file__).parents[2] / "docs" / "compatibility.md"
+    assert document.read_text(encoding="utf-8").rstrip().endswith(table().rstrip())
+
+
+def test_every_part_meets_every_regime_in_the_table() -> None:
+    rows = [line for line in table().splitlines() if line.startswith("| `")]
+    assert len(rows) == len(list(parts())) == 12 + 1 + 2
+    for part, row in zip(parts(), rows, strict=True):
+        cells = [cell.strip() for cell in row.strip("|").split("|")][2:]
+        expected = [
+            "yes" if part.requirement.lacking(regime) is None else "no"
+            for regime in REGIMES.values()
+        ]
+        assert cells == expected

@@ -1,0 +1,68 @@
+"""The table of which part runs in which regime, as it stands in the documentation.
+
+``python -m daafl.strategies.compatibility`` prints it; a test holds the documentation against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from daafl.loops import default_loops
+from daafl.strategies.capabilities import CAPABILITIES, REFUSED
+from daafl.strategies.fedexp import FedExP
+from daafl.strategies.regime import Regime, Requirement, loop_requirement
+
+REGIMES: Final[Mapping[str, Regime]] = MappingProxyType(
+    {
+        "plain, synchronous": Regime(individuals=True, losses="per_node", synchronous=True),
+        "plain, buffered": Regime(individuals=True, losses="per_node", synchronous=False),
+        "group sums": Regime(individuals=False, losses="per_group", synchronous=True),
+        "sums without losses": Regime(individuals=False, losses="none", synchronous=True),
+    }
+)
+"""The regimes there are, from the most open to the most closed."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a federation and what it needs."""
+
+    kind: str
+    name: str
+    requirement: Requirement
+
+
+def parts() -> Iterator[Part]:
+    """Yield every server optimiser and every loop that comes with daafl."""
+    for strategy, capability in CAPABILITIES.items():
+        requirement = Requirement(individuals=capability.needs == "individuals")
+        yield Part("optimizer", strategy.__name__, requirement)
+    yield Part("optimizer", "FedExP", Requirement(individuals=FedExP.needs == "individuals"))
+    for loop in default_loops():
+        yield Part("loop", loop.policy.name, loop_requirement(loop))
+
+
+def table() -> str:
+    """Return the table in Markdown, with the reasons and the refused strategies below it."""
+    lines = [
+        "| part | kind | " + " | ".join(REGIMES) + " |",
+        "|---|---|" + "---|" * len(REGIMES),
+    ]
+    reasons: dict[str, None] = {}
+    for part in parts():
+        cells = []
+        for regime in REGIMES.values():
+            reason = part.requirement.lacking(regime)
+            cells.append("yes" if reason is None else "no")
+            if reason is not None:
+                reasons[f"* {part.name}: {reason}."] = None
+        lines.append(f"| `{part.name}` | {part.kind} | " + " | ".join(cells) + " |")
+    refused = [f"* {kind.__name__} {reason}." for kind, reason in REFUSED.items()]
+    return "\n".join([*lines, "", *reasons, "", "Never:", "", *refused, ""])
+
+
+if __name__ == "__main__":
+    print(table())
