@@ -63,7 +63,7 @@ class Branch:
     buffer
         Updates that wait for the step to close, in order of arrival.
     direction
-        Mean update of the last step; ``None`` before the first and after a restore.
+        Trained part of the last step's mean update; ``None`` before the first and after a restore.
     draws
         How often each node was asked at the version it was asked last: (version, count).
     """

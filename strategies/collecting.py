@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -109,8 +109,6 @@ class Collector:
             self._refill(branch)
         self._mailbox.pump(lambda: self._may_close(branch), deadline_s)
         taken = self._taken(branch)
-        if pacing.max_staleness == 0:
-            self.abandon(branch)
         ordered = sorted(taken, key=lambda item: (item.update.version, item.ticket))
         return [_damped(item.update, branch.version - item.update.version) for item in ordered]
 
@@ -134,11 +132,26 @@ class Collector:
 
     def abandon(self, branch: Branch) -> None:
         """Stop counting on the training that is out for ``branch``."""
-        self._mailbox.abandon(lambda t: t.purpose == "train" and t.branch == branch.name)
+        self._abandon(branch, lambda ticket: True)
+
+    def abandon_stale(self, branch: Branch) -> None:
+        """Stop counting on training that is too far behind, now that there is a new model.
+
+        Where stale updates are allowed, those that are too stale are counted as rejected.
+        """
+        limit = self._pacing.max_staleness
+        num_stale = self._abandon(branch, lambda ticket: branch.version - ticket.version > limit)
+        if limit > 0 and num_stale > 0:
+            self.tally.rejected["stale"] += num_stale
 
     def versions_out(self, branch: Branch) -> frozenset[int]:
         """Return the versions of ``branch`` whose training still counts."""
         return frozenset(ticket.version for ticket in self._training(branch))
+
+    def _abandon(self, branch: Branch, should_abandon: Callable[[Ticket], bool]) -> int:
+        return self._mailbox.abandon(
+            lambda t: t.purpose == "train" and t.branch == branch.name and should_abandon(t)
+        )
 
     def _training(self, branch: Branch) -> list[Ticket]:
         return [t for t in self._mailbox.live("train") if t.branch == branch.name]

@@ -210,7 +210,8 @@ class Coordinator:
         )
         if not updates:
             return facts
-        direction, total = weighted_mean(updates)
+        mean, total = weighted_mean(updates)
+        direction = self._layout.trained(mean)
         facts = replace(
             facts,
             num_updates=len(updates),
@@ -218,10 +219,13 @@ class Coordinator:
             staleness=branch.version - min(update.version for update in updates),
             cosine=cosine(branch.direction, direction),
             update_norm=norm(direction),
-            mean_client_norm=float(np.mean([norm(u.delta) or 0.0 for u in updates])),
+            mean_client_norm=float(
+                np.mean([norm(self._layout.trained(u.delta)) or 0.0 for u in updates])
+            ),
         )
         if self._combine(updates):
             branch.direction = direction
+            self._collector.abandon_stale(branch)
         else:
             tally.rejected[NONFINITE_MODEL] += 1
         return facts

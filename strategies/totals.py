@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from daafl.observability.events import RunInfo, RunSummary, Status, StepRecord
 
 
@@ -22,8 +24,9 @@ class Totals:
         self._rounds = self._decisions = self._rollbacks = self._alarms = 0
         self._bytes_up = self._bytes_down = self._nodes = self._seed = 0
         self._clock_s = 0.0
-        self._accuracies: list[float] = []
-        self._losses: list[float] = []
+        self._best_accuracy: float | None = None
+        self._figures: Mapping[str, float] = {}  # newest evaluation of the present model's line
+        self._evaluated: dict[int, Mapping[str, float]] = {}  # the same, by model version
 
     def started(self, info: RunInfo) -> None:
         """Take note of how many nodes there are."""
@@ -38,10 +41,15 @@ class Totals:
         self._bytes_up += record.bytes_up
         self._bytes_down += record.bytes_down
         self._clock_s = record.clock_s
-        if "accuracy" in record.metrics:
-            self._accuracies.append(record.metrics["accuracy"])
-        if "loss" in record.metrics:
-            self._losses.append(record.metrics["loss"])
+        if record.metrics:
+            self._figures = {**self._figures, **record.metrics}
+            self._evaluated[record.version] = self._figures
+            accuracies = (self._best_accuracy, record.metrics.get("accuracy"))
+            self._best_accuracy = max((a for a in accuracies if a is not None), default=None)
+        if record.restored is not None:
+            # The step was evaluated before its model was given up.
+            known = max((v for v in self._evaluated if v <= record.restored), default=None)
+            self._figures = {} if known is None else self._evaluated[known]
 
     def finished(self, summary: RunSummary) -> None:
         """Do nothing: the summary is made from here."""
@@ -52,9 +60,9 @@ class Totals:
             status=status,
             reason=reason,
             rounds=self._rounds,
-            final_accuracy=self._accuracies[-1] if self._accuracies else None,
-            final_loss=self._losses[-1] if self._losses else None,
-            best_accuracy=max(self._accuracies, default=None),
+            final_accuracy=self._figures.get("accuracy"),
+            final_loss=self._figures.get("loss"),
+            best_accuracy=self._best_accuracy,
             seconds=seconds,
             virtual_seconds=self._clock_s if self._is_virtual else None,
             bytes_up=self._bytes_up,

@@ -110,7 +110,7 @@ def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     >>> rows = [{"values": {"seed": s}, "summary": {"final_accuracy": a}}
     ...         for s, a in (("0", 0.9), ("1", 0.8), ("2", 0.95))]
     >>> over_seeds(rows)
-    ['all: accuracy median 90.0 %, lowest 80.0 % over 3 seeds']
+    ['all: accuracy median 0.9000, lowest 0.8000 over 3 seeds']
     """
     settings: dict[str, list[float]] = {}
     for row in rows:

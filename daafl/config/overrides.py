@@ -98,7 +98,8 @@ def lines(override: Override) -> list[str]:
     """
     if not _names_own_task(override):
         return [str(override.input_line)]
-    return [f"{_TASK}={OWN_TASK}", f"{_TASK}.path={override.get_value_element_as_str()}"]
+    written = str(override.input_line).partition("=")[2]
+    return [f"{_TASK}={OWN_TASK}", f"{_TASK}.path={written}"]
 
 
 def check_choice(override: Override, groups: Groups) -> None:

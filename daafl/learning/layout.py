@@ -39,6 +39,9 @@ MAX_NAME_LENGTH = 512
 MAX_DIMENSIONS = 16
 MAX_BYTES = 1 << 36
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""What PyTorch calls the buffers that normalisation layers measure rather than train."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -76,6 +79,12 @@ class Entry:
     def size(self) -> int:
         """Number of values."""
         return math.prod(self.shape)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether gradients move it: a floating-point array that is no running statistic."""
+        is_statistic = self.name.rpartition(".")[2] in STATISTICS
+        return self.dtype.startswith("float") and not is_statistic
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -197,6 +206,29 @@ class Layout:
             vector[start : start + entry.size] = view.reshape(-1)
             start += entry.size
         return vector
+
+    def trained(self, vector: Vector) -> Vector:
+        """Return the values of a vector that gradients move, without statistics and counters.
+
+        A counter moves by the number of steps whatever the gradients say; in the direction of an
+        update it would drown everything else. Shares memory with ``vector`` when all are trained.
+
+        Examples
+        --------
+        >>> arrays = {"0.weight": np.ones(2, np.float32), "0.num_batches_tracked": np.array(7)}
+        >>> layout = Layout.of(arrays)
+        >>> layout.trained(layout.vector(layout.pack(arrays))).tolist()
+        [1.0, 1.0]
+        """
+        if all(entry.is_trained for entry in self.entries):
+            return vector
+        starts = np.cumsum([0, *(entry.size for entry in self.entries)])
+        parts = [
+            vector[start : start + entry.size]
+            for entry, start in zip(self.entries, starts, strict=False)
+            if entry.is_trained
+        ]
+        return np.concatenate(parts) if parts else vector[:0]
 
     def packed(self, vector: Vector) -> Packed:
         """Return the packed array of a vector, each entry in its own number type.

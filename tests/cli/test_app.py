@@ -90,7 +90,7 @@ MISTAKES = [
     (
         ["run", "task=own.py:NoAnswer", "num_nodes=6", "workers=0", "loop/learning_rate=off"],
         1,
-        "no node has answered",
+        "no node has sent an update",
     ),
 ]
 
@@ -242,7 +242,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so(
     assert exit_code(["run", "-m", "--json", *arguments]) == 1
     rows = json.loads(capfd.readouterr().out)
     assert [row["summary"]["status"] for row in rows] == ["failed", "completed"]
-    assert "no node has answered" in rows[0]["error"]
+    assert "no node has sent an update" in rows[0]["error"]
     assert rows[1]["error"] is None
 
 

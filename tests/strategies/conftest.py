@@ -137,7 +137,7 @@ class _Script:
 
     def num_steps(self, node: int, asked: int, fault: str) -> int:
         slow = {"slow": SLOW_STEPS, "silent": SILENT_STEPS}
-        return slow.get(fault, self.steps.get(node, asked))
+        return slow.get(fault, self.steps.get(node, asked) if asked else 0)
 
 
 def _app(script: _Script) -> ClientApp:
@@ -186,7 +186,11 @@ def _app(script: _Script) -> ClientApp:
             metrics |= {"weight": 1e308, NUM_EXAMPLES: 2**53}
         if fault == "evaluate nothing":
             metrics.pop(NUM_EXAMPLES)
-        return Message(RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
+        content = RecordDict({METRICS: MetricRecord(metrics)})
+        content[TELEMETRY] = ConfigRecord(
+            {STEPS: script.num_steps(node, 0, _in(fault, "evaluate"))}
+        )
+        return Message(content, reply_to=message)
 
     @app.query("probe")
     def probe(message: Message, context: Context) -> Message:
@@ -212,7 +216,9 @@ def _app(script: _Script) -> ClientApp:
         record = MetricRecord({LOG_LOSSES: values, NUM_EXAMPLES: 1})
         if fault == "probe scalar":
             record = MetricRecord({LOG_LOSSES: 0.5})
-        return Message(RecordDict({METRICS: record}), reply_to=message)
+        telemetry = ConfigRecord({STEPS: script.num_steps(node, 0, _in(fault, "probe"))})
+        content = RecordDict({METRICS: record, TELEMETRY: telemetry})
+        return Message(content, reply_to=message)
 
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:

@@ -81,17 +81,29 @@ def test_what_comes_at_the_deadline_itself_counts(federate: Federate) -> None:
 
 
 def test_a_step_waits_for_nodes_that_are_all_busy_with_what_is_lost(federate: Federate) -> None:
-    # Both nodes take 5 s. Step 1 closes empty at its deadline, 4 s. Step 2, which has more time,
-    # finds them busy until 5 s, and then asks them.
+    # Both nodes take 5 s and time out after 4 s. Step 2, which allows more, finds them busy until
+    # 5 s, and then asks them.
     federation = federate(
-        pacing=Pacing(concurrency=2, quorum=2, deadline_s=4.0, reply_timeout_s=500.0),
+        pacing=Pacing(concurrency=2, quorum=2, reply_timeout_s=4.0),
         num_nodes=2,
         num_rounds=3,
         devices=speeds(5, 5),
-        overrides=[Override(2, "deadline_s", 12.0)],
+        overrides=[Override(2, "reply_timeout_s", 12.0)],
     )
     assert updates(federation) == [0, 2, 2]
     assert times(federation) == [4.0, 10.0, 15.0]
+
+
+def test_what_is_out_still_counts_while_there_is_no_newer_model(federate: Federate) -> None:
+    # Work takes 5 s, so steps close empty at 2 and 4 s. The third takes what comes at 5 s.
+    federation = federate(
+        num_rounds=6,
+        pacing=Pacing(concurrency=4, quorum=4, deadline_s=2.0, reply_timeout_s=500.0),
+        devices=speeds(5, 5, 5, 5),
+    )
+    assert updates(federation) == [0, 0, 4, 0, 0, 4]
+    assert times(federation) == [2.0, 4.0, 5.0, 7.0, 9.0, 10.0]
+    assert staleness(federation) == [0] * 6
 
 
 def test_answers_to_abandoned_training_are_never_combined(
@@ -143,14 +155,14 @@ def test_a_buffered_federation_step_by_step(federate: Federate) -> None:
 
 
 def test_updates_that_are_too_far_behind_are_dropped_and_counted(federate: Federate) -> None:
-    # As above; node 3 answers at 10 s from version 0, when the model is at version 8.
+    # As above. Node 3 will answer at 10 s from version 0; with version 8, at 9 s, that is in vain.
     federation = federate(
         pacing=Pacing(concurrency=4, quorum=2, max_staleness=7, refill="reply"),
         devices=speeds(1, 2, 3, 10),
-        num_rounds=9,
+        num_rounds=12,
     )
-    assert times(federation)[-1] == 10.0
-    assert [record.rejected for record in federation.steps] == [{}] * 8 + [{"stale": 1}]
+    assert times(federation)[7] == 9.0
+    assert [record.rejected for record in federation.steps] == [{}] * 7 + [{"stale": 1}] + [{}] * 4
     assert max(staleness(federation)) < 8
 
 

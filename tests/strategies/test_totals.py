@@ -63,3 +63,26 @@ def test_what_was_not_measured_is_none() -> None:
     assert (summary.final_accuracy, summary.best_accuracy, summary.final_loss) == (None,) * 3
     assert summary.virtual_seconds is None
     assert summary.rounds == 0
+
+
+def test_the_final_figures_are_those_of_the_model_that_a_rollback_returned_to() -> None:
+    steps = [
+        replace(STEP, step=1, version=1, metrics={"accuracy": 0.5, "loss": 1.0}),
+        replace(STEP, step=2, version=2, metrics={"accuracy": 0.8, "loss": 0.6}),
+        replace(STEP, step=3, version=3, metrics={"accuracy": 0.1, "loss": 9.0}, restored=2),
+    ]
+    summary = totals(*steps).summary("completed", "", 1.0)
+    assert (summary.final_accuracy, summary.final_loss) == (0.8, 0.6)
+    assert summary.best_accuracy == 0.8
+    # Nothing that old was evaluated: it is not known how good the model is.
+    summary = totals(replace(steps[2], restored=0)).summary("completed", "", 1.0)
+    assert (summary.final_accuracy, summary.final_loss) == (None, None)
+
+
+def test_a_restored_model_that_was_not_evaluated_counts_as_the_one_before() -> None:
+    steps = [
+        replace(STEP, step=1, version=1, metrics={"accuracy": 0.5}),
+        replace(STEP, step=2, version=2),
+        replace(STEP, step=3, version=3, metrics={"accuracy": 0.1}, restored=2),
+    ]
+    assert totals(*steps).summary("completed", "", 1.0).final_accuracy == 0.5

@@ -26,7 +26,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CONNECTION = "tests"
 START_S = 60.0
-RUN_S = 420.0
+RUN_S = 300.0
 STOP_S = 30.0
 
 

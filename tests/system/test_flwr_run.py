@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ app = client_app(make_task, mods=[without_node_1])
 '''
 
 
-def test_the_command_in_the_readme_trains_and_leaves_a_report(quickstart) -> None:
+def test_the_command_in_the_readme_trains_and_leaves_a_report(quickstart: Any) -> None:
     assert quickstart.run.status == "finished:completed", quickstart.run.log
     run = load(quickstart.folder)
     assert run.summary is not None
@@ -42,7 +43,9 @@ def test_the_command_in_the_readme_trains_and_leaves_a_report(quickstart) -> Non
     assert "completed: all 20 rounds done" in quickstart.run.log
 
 
-def test_a_node_that_raises_costs_its_update_and_nothing_else(superlink, tmp_path: Path) -> None:
+def test_a_node_that_raises_costs_its_update_and_nothing_else(
+    superlink: Any, tmp_path: Path
+) -> None:
     app, folder = tmp_path / "fragile", tmp_path / "run"
     shutil.copytree(QUICKSTART, app, ignore=shutil.ignore_patterns("__pycache__"))
     (app / "quickstart" / "client_app.py").write_text(FRAGILE_NODES)

@@ -110,7 +110,7 @@ def test_python_and_command_line_run_the_same_federation(
         np.testing.assert_array_equal(array, model(from_command_line)[name])
 
 
-def test_flower_runs_the_same_federation(from_python: Path, quickstart) -> None:
+def test_flower_runs_the_same_federation(from_python: Path, quickstart: Any) -> None:
     assert quickstart.run.status == "finished:completed", quickstart.run.log
     expected = effects(from_python)
     # A probe, a start from what it measured, and moves of the rate: something did happen.

@@ -20,5 +20,5 @@ def main(grid: Grid, context: Context) -> None:
         seed=int(config["seed"]),
         output_dir=str(config["output-dir"]) or None,
         min_nodes=1,
-        node_timeout_s=180,  # a simulation on a busy machine takes a minute until its nodes answer
+        node_timeout_s=120,  # a simulation on a busy machine takes a while until its nodes answer
     )
