@@ -91,17 +91,21 @@ class Reflector:
         self._record(*_addressed(FEDERATION, wide), *_addressed(branch.name, own))
         self._federation_loops, self.plan, self._requests = wide.state, wide.plan, own.outbound
         branch.loops, branch.plan = own.state, own.plan
+        asking = [cycle for cycle in (own, wide) if cycle.restore is not None]
+        asking.sort(key=lambda cycle: cycle.restore or 0)  # the oldest version goes first
         return Reflection(
             decisions=tuple(
                 d for cycle in (wide, own) for d in cycle.decisions if d.number is not None
             ),
             insights=wide.insights + own.insights,
-            restored=self._restore(branch, own) if own.restore is not None else None,
+            restored=self._restore(branch, asking[0]) if asking else None,
         )
 
     def wanted_versions(self, branch: Branch) -> frozenset[int]:
-        """Return the model versions that the branch's loops may want to return to."""
-        return self._branch_hub.wanted_versions(branch.loops)
+        """Return the model versions that loops may want to return the branch to."""
+        return self._branch_hub.wanted_versions(
+            branch.loops
+        ) | self._federation_hub.wanted_versions(self._federation_loops)
 
     def override(self, branch: Branch, knob: str, value: Value, reason: str) -> None:
         """Apply an operator's edit to whichever plan holds the knob; it is journaled first."""

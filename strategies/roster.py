@@ -50,6 +50,7 @@ class Roster:
         self._node_timeout_s = node_timeout_s
         self._reply_timeout_s = reply_timeout_s
         self._greeted: set[int] = set()
+        self._ticket_ids: dict[int, int] = {}  # a repeated greeting keeps its identity
         self._facts: dict[int, NodeFacts] = {}
         self._claims: dict[int, int] = {}
         self._holders: dict[int, int] = {}  # by refused address: who has the same logical id
@@ -115,13 +116,16 @@ class Roster:
         self._leave_out_all_but(present)
         new = sorted(present - self._greeted)
         self._greeted.update(new)
+        for address in new:
+            if address not in self._ticket_ids:
+                self._ticket_ids[address] = self._mailbox.next_id()
         now_s = self._mailbox.clock.now_s()
         question = Assignment(layout=self._layout).to_record()
         self._mailbox.send(
             [
                 Outgoing(
                     Ticket(
-                        id=self._mailbox.next_id(),
+                        id=self._ticket_ids[address],
                         purpose="hello",
                         node=address,
                         branch="",

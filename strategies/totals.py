@@ -48,8 +48,9 @@ class Totals:
             self._best_accuracy = max((a for a in accuracies if a is not None), default=None)
         if record.restored is not None:
             # The step was evaluated before its model was given up.
-            known = max((v for v in self._evaluated if v <= record.restored), default=None)
-            self._figures = {} if known is None else self._evaluated[known]
+            kept = {v: seen for v, seen in self._evaluated.items() if v <= record.restored}
+            self._evaluated = kept
+            self._figures = kept[max(kept)] if kept else {}
 
     def finished(self, summary: RunSummary) -> None:
         """Do nothing: the summary is made from here."""

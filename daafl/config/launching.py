@@ -9,12 +9,13 @@ from typing import Any, Final
 
 import yaml
 
+from daafl.autonomy.knowledge import Knowledge
 from daafl.config.building import built, called
 from daafl.config.checking import check_call
 from daafl.config.composition import Composition
 from daafl.config.overrides import OWN_TASK
 from daafl.config.own_task import came_through, explained, file_of_task
-from daafl.errors import ConfigError, DaaflError, DataError, FederationError
+from daafl.errors import ConfigError, DaaflError, DataError, FederationError, StoreError
 from daafl.federation import RunResult, run
 from daafl.learning.task import Task
 from daafl.observability.events import Observer
@@ -51,7 +52,7 @@ def parts(composition: Composition) -> dict[str, Any]:
         "workers": root.workers,
         "baseline": root.baseline,
         "seed": root.seed,
-        "knowledge": None if root.knowledge == FRESH else Path(root.knowledge),
+        "knowledge": _knowledge(root.knowledge),
     }
     _part(config, "partition")
     arguments["task"] = task = _part(config, "task")
@@ -103,6 +104,17 @@ def _part(config: Mapping[str, Any], name: str) -> Any:
     """Return the object of a group; ``None`` if the group is off."""
     node = config.get(name)
     return built(node, name) if node else None
+
+
+def _knowledge(text: str) -> Path | None:
+    """Return the path of a knowledge base that can be used; ``None`` for a fresh one."""
+    if text == FRESH:
+        return None
+    try:
+        with Knowledge.open(text):
+            return Path(text)
+    except StoreError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _override(item: Any, index: int) -> Override:

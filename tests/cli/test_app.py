@@ -77,6 +77,8 @@ MISTAKES = [
     (["run", "task=nope.py:Mine"], 2, "there is no file nope.py"),
     (["run", "task=own.py:Mne"], 2, "did you mean Mine?"),
     (["run", "output_dir=own.py", *TINY], 2, "own.py"),
+    (["run", "knowledge=own.py"], 2, "knowledge own.py cannot be used"),
+    (["run", "knowledge=no/such/folder.db"], 2, "knowledge no/such/folder.db cannot be"),
     (["run", "--config-dir", "nope"], 2, "there is no configuration folder nope"),
     (["run", "-m", "seed=1,2", "num_rounds=0"], 2, "num_rounds is 0"),
     (["run", "-m", "strategy=fedavg,fedavvg"], 2, "did you mean fedavg?"),
@@ -203,6 +205,25 @@ def test_the_stored_configuration_runs_the_same_again(folder: Path) -> None:
     assert "output_dir: first" in text
     assert "seed: 5" in text
     assert "${" not in text
+
+
+def test_knowledge_carries_over_to_the_next_run(folder: Path) -> None:
+    for name in ("first", "second"):
+        arguments = ["num_rounds=15", "workers=0", "knowledge=k.db", f"output_dir={name}", "-q"]
+        assert exit_code(["run", *arguments]) == 0
+    headers = [
+        json.loads((folder / name / "journal.jsonl").read_text().split("\n")[0])
+        for name in ("first", "second")
+    ]
+    assert headers[0]["beliefs"] == {}
+    assert any(key.startswith("learning_rate/") for key in headers[1]["beliefs"])
+
+
+def test_a_forced_value_is_in_force_from_its_step_on(folder: Path) -> None:
+    forced = "overrides=[{step: 2, knob: lr, value: 0.25}]"
+    assert exit_code(["run", *TINY, "-q", "output_dir=out", "loop/learning_rate=off", forced]) == 0
+    lines = (folder / "out" / "rounds.jsonl").read_text().splitlines()
+    assert [json.loads(line)["knobs"]["lr"] for line in lines] == [0.1, 0.25]
 
 
 def test_a_failed_run_prints_its_summary_too(

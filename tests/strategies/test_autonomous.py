@@ -1,12 +1,13 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideFixedClipping,
     FedAvg,
@@ -51,6 +52,48 @@ def test_the_result_is_flowers(federate: Federate) -> None:
     assert set(federation.result.train_metrics_clientapp) == {1, 2}
     assert federation.result.train_metrics_clientapp[1]["train_loss"] > 0
     assert federation.autonomous.summary_of_run == federation.summary
+
+
+class Polled(Grid):
+    """A grid without a clock of its own, as Flower's are; its nodes answer at once."""
+
+    def __init__(self, inner: InProcessGrid) -> None:
+        self._inner = inner
+
+    @property
+    def run(self) -> Any:
+        return self._inner.run
+
+    def set_run(self, run: Any) -> None:
+        self._inner.set_run(run)
+
+    def create_message(self, *args: Any, **options: Any) -> Message:
+        return self._inner.create_message(*args, **options)
+
+    def get_node_ids(self) -> list[int]:
+        return self._inner.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        return self._inner.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        return self._inner.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        return self._inner.send_and_receive(messages, timeout=timeout)
+
+
+def test_a_grid_without_a_clock_is_polled_in_real_time(make_app: MakeApp) -> None:
+    autonomous = Autonomous(loops=(), settings=Settings(evaluate_every=2))
+    instant = Devices.uniform(3, seconds_per_step=0.0, latency_s=0.0)
+    with InProcessGrid(make_app(), 3, devices=instant, workers=0) as grid:
+        result = autonomous.start(Polled(grid), START, num_rounds=2)
+    assert result.arrays["w"].numpy().tolist() == [2.0] * 3
+    summary = autonomous.summary_of_run
+    assert summary is not None
+    assert (summary.rounds, summary.virtual_seconds) == (2, None)
 
 
 def test_an_instance_can_run_again_and_starts_afresh(make_app: MakeApp) -> None:

@@ -189,6 +189,17 @@ def test_a_restore_is_written_down_with_what_went_back(restored: Scene) -> None:
     }
 
 
+def test_a_loop_of_the_federation_may_return_a_branch_and_the_oldest_version_wins() -> None:
+    back = Decision("wide", "restore", "s", "r", restore=0)
+    made = scene(wide={1: back})
+    assert made.step(1).restored == 0
+    assert made.branch.version == 2
+    assert made.journal[-1]["target"] == "main"
+    both = scene(wide={1: back}, own={1: Decision("own", "restore", "s", "r", restore=1)})
+    assert both.step(1).restored == 0
+    assert replay(both.hubs, both.journal) is None
+
+
 def test_all_that_is_written_replays(restored: Scene) -> None:
     restored.step(3)
     assert replay(restored.hubs, restored.journal) is None

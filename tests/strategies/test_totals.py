@@ -58,6 +58,21 @@ def test_a_run_is_the_sum_of_its_steps() -> None:
     assert summary.version == "1.2.3"
 
 
+def test_figures_of_a_model_that_was_given_up_do_not_end_up_in_the_summary() -> None:
+    steps = [
+        replace(STEP, version=1, metrics={"accuracy": 0.5, "loss": 1.0}),
+        replace(STEP, version=2, metrics={"accuracy": 0.9, "loss": 0.5}),
+        replace(STEP, version=3, metrics={"accuracy": 0.1, "loss": 9.0}, restored=1),
+    ]
+    back = totals(*steps).summary("completed", "", 0.0)
+    assert (back.final_accuracy, back.final_loss, back.best_accuracy) == (0.5, 1.0, 0.9)
+    # Version 4 is version 1 again. Back to 5, which nobody evaluated, is back to that.
+    again = totals(*steps, replace(STEP, version=6, metrics={"accuracy": 0.2}, restored=5))
+    assert again.summary("completed", "", 0.0).final_accuracy == 0.5
+    nothing = totals(replace(STEP, version=1, metrics={"accuracy": 0.2}, restored=0))
+    assert nothing.summary("completed", "", 0.0).final_accuracy is None
+
+
 def test_what_was_not_measured_is_none() -> None:
     summary = totals(is_virtual=False).summary("failed", "no node", 1.0)
     assert (summary.final_accuracy, summary.best_accuracy, summary.final_loss) == (None,) * 3

@@ -28,7 +28,7 @@ from daafl.strategies import (
     Settings,
 )
 
-SEED = 3
+SEED = 2
 
 
 class Watcher:
@@ -97,13 +97,14 @@ def test_a_rate_thirty_times_too_high_is_undone(
 ) -> None:
     """The model must return, and the optimiser's momentum with it.
 
-    Over seeds 0 to 4 the disturbed runs ended within 1.7 points of the undisturbed ones, and those
-    with a forgetful optimiser 27 to 81 points below.
+    Over seeds 0 to 4 the disturbed runs ended at most 1.6 points below the undisturbed ones, and
+    those with a forgetful optimiser 19 to 77 points below.
     """
 
     def digits(strategy: Strategy | ServerOptimizer, **options: Any) -> list[StepRecord]:
         task = Digits(partitioner=Dirichlet(0.3))
-        return run(task, strategy, num_nodes=30, num_rounds=40, **options)[0]
+        pacing = Pacing(concurrency=6, quorum=6)
+        return run(task, strategy, num_nodes=12, num_rounds=40, pacing=pacing, **options)[0]
 
     calm = digits(make())
     forced = min(30 * float(calm[9].knobs["lr"]), 30.0)

@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,8 @@ class SuperLink:
         while (left := _processes_with("FLWR_HOME", self._home)) and time.monotonic() < end_s:
             time.sleep(0.2)
         for process in left:
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     def _listed(self) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = json.loads(
