@@ -303,7 +303,9 @@ class Coordinator:
         else:
             return
         reasons = [f"{k}: {n}" for k, n in (*record.failures.items(), *record.rejected.items())]
+        failure = self._mailbox.last_failure
+        said = f"; the last failure was {failure}" if failure else ""
         raise FederationError(
             f"{what} (in step {self.step}: {', '.join(reasons) or 'nobody to ask'}); "
-            f"{len(self._roster)} nodes are known"
+            f"{len(self._roster)} nodes are known{said}"
         )

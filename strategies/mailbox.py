@@ -108,6 +108,7 @@ class Mailbox:
         self._receivers: dict[Purpose, Callable[[Arrival], None]] = {}
         self._asked: dict[int, list[Arrival]] = {}  # by ticket: where `ask` waits for it
         self._last_id = 0
+        self.last_failure = ""  # what the node that failed last said, for people
         self.bytes_up = 0
         self.bytes_down = 0
 
@@ -234,6 +235,8 @@ class Mailbox:
             if isinstance(self._clock, WallClock):
                 self._clock.heard()
             content = None if reply.has_error() else reply.content
+            if reply.has_error():
+                self.last_failure = f"node {ticket.node}: {_shown(reply.error.reason)}"
             if content is not None:
                 self.bytes_up += content_bytes(content)
             if ticket.is_live:
@@ -258,6 +261,12 @@ class Mailbox:
             else:
                 del self._out[key]
                 self._unsent.discard(key)
+
+
+def _shown(reason: str | None) -> str:
+    """Return a node's own words on one line of at most 300 printable characters."""
+    text = " ".join((reason or "no reason given").split())
+    return "".join(c for c in text if c.isprintable())[:300]
 
 
 def content_bytes(content: Mapping[str, object]) -> int:

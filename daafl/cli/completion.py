@@ -177,7 +177,8 @@ def _keys(node: Mapping[str, Any], typed: str) -> Iterator[str]:
     if not isinstance(found, Mapping):
         return
     for key, value in found.items():
-        if not key.startswith("_"):
+        is_off = value == {}
+        if not key.startswith("_") and not is_off:
             yield f"{parent}{dot}{key}{'.' if isinstance(value, Mapping) else '='}"
 
 

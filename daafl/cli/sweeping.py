@@ -70,7 +70,8 @@ def sweep(overrides: Sequence[str], *, folder: Path | None, as_json: bool, now: 
     for index, job in enumerate(jobs, start=1):
         print(f"[{index}/{len(jobs)}] {job.label}", file=screen, flush=True)
         rows.append(_row(job, _failure(job, screen)))
-    write_json(jobs[0].output_dir.parent / SWEEP, rows)
+        # After each job, so that a sweep that is interrupted leaves what it has.
+        write_json(job.output_dir.parent / SWEEP, rows)
     if as_json:
         print(json.dumps(rows, indent=2))
     Console(file=screen, soft_wrap=True).print(_table(rows))

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import daafl
 from daafl import __version__
 from daafl.cli.app import exit_code
 from daafl.config.groups import option_groups
+from daafl.data.partition import Dirichlet
+from daafl.learning.tasks.tabular import Wine
 
 TINY = ["task=wine", "num_nodes=6", "num_rounds=2", "workers=0"]
 
@@ -205,6 +208,20 @@ def test_the_stored_configuration_runs_the_same_again(folder: Path) -> None:
     assert "output_dir: first" in text
     assert "seed: 5" in text
     assert "${" not in text
+
+
+def test_python_gives_the_same_run(folder: Path) -> None:
+    assert exit_code(["run", *TINY, "-q", "output_dir=cli", "num_rounds=5"]) == 0
+    daafl.run(
+        Wine(Dirichlet(0.3)),
+        num_nodes=6,
+        num_rounds=5,
+        workers=0,
+        output_dir="python",
+        progress="quiet",
+    )
+    for name in ("journal.jsonl", "checkpoints/model.npz"):
+        assert (folder / "cli" / name).read_bytes() == (folder / "python" / name).read_bytes()
 
 
 def test_knowledge_carries_over_to_the_next_run(folder: Path) -> None:

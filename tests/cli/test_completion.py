@@ -22,6 +22,8 @@ def values(words: list[str], incomplete: str) -> list[str]:
         ([], "strategy=fedad", ["strategy=fedadagrad", "strategy=fedadam"]),
         ([], "strategy=fedavg,fedad", ["strategy=fedavg,fedadagrad", "strategy=fedavg,fedadam"]),
         ([], "strat", ["strategy=", "strategy."]),
+        ([], "stopp", ["stopping="]),
+        (["stopping=target"], "stopp", ["stopping=", "stopping."]),
         ([], "num_", ["num_nodes=", "num_rounds="]),
         ([], "loop.", ["loop.health.", "loop.learning_rate."]),
         ([], "baseline=", ["baseline=true", "baseline=false"]),
