@@ -36,8 +36,9 @@ from daafl.strategies.reflecting import Reflector
 from daafl.strategies.roster import Roster
 from daafl.strategies.schedule import Schedule
 
-SILENT_STEPS: Final = 3  # steps in a row without any reply after which a run has failed
-IDLE_STEPS: Final = 10  # ... and without any reply that could be used
+SILENT_STEPS: Final = 3  # steps in a row without any reply after which a run has failed,
+MANY_FAILURES: Final = 20  # if so many messages failed in them, or as many as there are nodes
+IDLE_STEPS: Final = 10  # steps in a row without a new model after which a run has failed
 
 Kind = Literal["probe", "train"]
 
@@ -81,7 +82,7 @@ class Coordinator:
         self._collector = collector
         self._reflector = reflector
         self._observers = observers
-        self._silent_steps = self._idle_steps = 0
+        self._silent_steps = self._failures = self._idle_steps = 0
         self._was_restored = False
         self._first_loss: float | None = None
         self._share = 1.0
@@ -296,8 +297,11 @@ class Coordinator:
         has_replies = record.num_updates > 0 or bool(record.rejected)
         self._idle_steps = 0 if has_model else self._idle_steps + 1
         self._silent_steps = 0 if has_replies else self._silent_steps + 1
-        if self._silent_steps >= SILENT_STEPS:
-            what = f"no node has sent an update for {SILENT_STEPS} steps"
+        self._failures = 0 if has_replies else self._failures + sum(record.failures.values())
+        # Three small cohorts in a row may well be of the few nodes that fail.
+        has_tried = self._failures >= min(len(self._roster), MANY_FAILURES)
+        if self._silent_steps >= SILENT_STEPS and has_tried:
+            what = f"no node has sent an update for {self._silent_steps} steps"
         elif self._idle_steps >= IDLE_STEPS:
             what = f"no update could be used for {IDLE_STEPS} steps"
         else:
@@ -306,6 +310,6 @@ class Coordinator:
         failure = self._mailbox.last_failure
         said = f"; the last failure was {failure}" if failure else ""
         raise FederationError(
-            f"{what} (in step {self.step}: {', '.join(reasons) or 'nobody to ask'}); "
+            f"{what} (in step {self.step}: {', '.join(reasons) or 'nothing came in'}); "
             f"{len(self._roster)} nodes are known{said}"
         )

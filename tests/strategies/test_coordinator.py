@@ -208,6 +208,26 @@ def test_a_run_fails_when_nobody_answers_for_three_steps(
     assert "client_app_raised: 4" in watcher.summary.reason
 
 
+def test_a_few_nodes_that_fail_do_not_end_a_run_of_small_cohorts(
+    federate: Federate, make_app: MakeApp
+) -> None:
+    # One node is asked at a time, and half of them fail: now and then, three times in a row.
+    app = make_app(dict.fromkeys(range(4), "raise"))
+    pacing = Pacing(concurrency=1, quorum=1)
+    federation = federate(app=app, num_nodes=8, num_rounds=40, pacing=pacing)
+    flags = "".join(str(record.num_updates) for record in federation.steps)
+    assert federation.summary.status == "completed"
+    assert "000" in flags
+    assert federation.weights == [float(flags.count("1"))] * 3
+
+
+def test_a_deadline_that_nobody_can_keep_ends_the_run_in_the_end(federate: Federate) -> None:
+    # Work takes 1 s, a step 0.02 s: the answers would come in the fiftieth.
+    pacing = Pacing(concurrency=4, quorum=4, deadline_s=0.02)
+    with pytest.raises(FederationError, match=r"used for 10 steps \(in step 10: nothing came in\)"):
+        federate(pacing=pacing, num_rounds=60)
+
+
 def test_silent_nodes_end_a_run_too(federate: Federate, make_app: MakeApp, watcher: Any) -> None:
     app = make_app(dict.fromkeys(range(4), "silent"))
     with pytest.raises(FederationError, match="timeout: 4"):
