@@ -18,7 +18,7 @@ from daafl.learning.layout import Packed, Vector
 from daafl.learning.update import Update
 from daafl.strategies.optimizer import ServerOptimizer, Tree
 
-RECENT_POINTS: Final = 8  # newest versions kept, besides those a loop asks for
+RECENT_POINTS: Final = 8  # newest versions kept, besides those that somebody may ask for
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,22 @@ class Branch:
         )
 
     def prune(self, *, wanted: frozenset[int], out: frozenset[int]) -> None:
-        """Let go of restore points nobody asks for and of bases that are no longer out."""
+        """Let go of restore points nobody asks for and of bases that are no longer out.
+
+        A version that is out, or that waits in the buffer, is still to be reported on; only then do
+        the loops know whether it is one to return to.
+        """
         recent = sorted(self.points)[-RECENT_POINTS:]
-        kept = wanted.union(recent)
+        unreported = out.union(item.update.version for item in self.buffer)
+        kept = wanted.union(recent, unreported)
         self.points = {v: point for v, point in self.points.items() if v in kept}
         self.bases = {v: base for v, base in self.bases.items() if v in out}
 
     def restore(self, asked: int, *, knobs: frozenset[str]) -> tuple[int, dict[str, Value]]:
         """Return to the newest restore point that is not newer than ``asked``.
 
-        Later points are dropped and the buffer is emptied: its updates come from the abandoned
-        model.
+        If all that are held are newer, it is the oldest of them. Later points are dropped and the
+        buffer is emptied: its updates come from the abandoned model.
 
         Parameters
         ----------

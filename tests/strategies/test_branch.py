@@ -69,6 +69,14 @@ def test_points_are_kept_while_recent_or_wanted(branch: Branch) -> None:
     assert sorted(branch.points) == [4, *range(21 - RECENT_POINTS, 21)]
 
 
+def test_points_are_kept_while_updates_from_them_may_still_come(branch: Branch) -> None:
+    for value in range(1, 21):
+        branch.adopt(packed(float(value)))
+    branch.buffer.append(Buffered(1, Update(np.ones(2, np.float32), 4, (0,), 7, {})))
+    branch.prune(wanted=frozenset(), out=frozenset({2}))
+    assert sorted(branch.points) == [2, 7, *range(21 - RECENT_POINTS, 21)]
+
+
 def test_a_branch_without_points_says_so(branch: Branch) -> None:
     branch.points.clear()
     with pytest.raises(FederationError, match="holds no restore point"):

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daafl.errors import MessageError
@@ -82,6 +82,7 @@ scalars = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*Envelope("", "", 0, 0, 0, "").to_record(), "x"]), scalars))
 def test_no_envelope_raises_anything_but_a_message_error(fields: dict[str, Any]) -> None:
     try:
@@ -92,6 +93,7 @@ def test_no_envelope_raises_anything_but_a_message_error(fields: dict[str, Any])
         assert envelope.node == TICKET.node
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["num-examples", "train_loss", "accuracy"]),
