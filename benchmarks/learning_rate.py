@@ -2,8 +2,8 @@
 
 Tasks x Dirichlet alpha x seeds; every fixed rate of a published grid, FedAdam and FedExP, beside
 the learning-rate loop. A method's score on a scenario is the number of rounds to 95 % of the
-quality that the best fixed rate ends at, over the rounds of that rate. The best fixed rate is chosen
-on one half of the seeds and scored on the other half, both ways round.
+quality that the best fixed rate ends at, over the rounds of that rate. The best fixed rate is
+chosen on one half of the seeds and scored on the other half, both ways round.
 
     python benchmarks/learning_rate.py            # all of it, under two hours on 2 cores
     python benchmarks/learning_rate.py --quick    # one scenario per task, two seeds, few rates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -49,6 +50,8 @@ class LocalTraining:
     def __post_init__(self) -> None:
         for knob in LOCAL_KNOBS:
             value = getattr(self, knob.name, knob.default)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"training.{knob.name} is {value}, but must be a finite number")
             if value != knob.clipped(value):
                 raise ConfigError(
                     f"training.{knob.name} is {value!r}, but must be within "

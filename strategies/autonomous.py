@@ -292,6 +292,7 @@ class Autonomous(Strategy):
             progress, reason = self._stopping.check(progress, record.metrics)
             if reason is not None:
                 return reason
+        coordinator.check_learned()
         return f"all {schedule.num_rounds} rounds done"
 
     def _branch(self, layout: Layout, packed: Packed) -> Branch:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 import numpy as np
 
@@ -85,6 +85,8 @@ class Coordinator:
         self._silent_steps = self._failures = self._idle_steps = 0
         self._was_restored = False
         self._first_loss: float | None = None
+        self._has_learned = False
+        self._last: StepRecord | None = None
         self._share = 1.0
         self.step = 0
 
@@ -292,9 +294,22 @@ class Coordinator:
             self.branch.optimizer.scale(share / self._share)
             self._share = share
 
+    def check_learned(self) -> None:
+        """Refuse to call a run complete in which not one update could be used.
+
+        Raises
+        ------
+        FederationError
+            With the reasons of the last step.
+        """
+        if self._last is not None and not self._has_learned:
+            self._fail(f"no update could be used in any of {self.step} steps", self._last)
+
     def _check_alive(self, record: StepRecord) -> None:
         has_model = record.num_updates > 0 and NONFINITE_MODEL not in record.rejected
         has_replies = record.num_updates > 0 or bool(record.rejected)
+        self._has_learned |= has_model
+        self._last = record
         self._idle_steps = 0 if has_model else self._idle_steps + 1
         self._silent_steps = 0 if has_replies else self._silent_steps + 1
         self._failures = 0 if has_replies else self._failures + sum(record.failures.values())
@@ -306,6 +321,9 @@ class Coordinator:
             what = f"no update could be used for {IDLE_STEPS} steps"
         else:
             return
+        self._fail(what, record)
+
+    def _fail(self, what: str, record: StepRecord) -> NoReturn:
         reasons = [f"{k}: {n}" for k, n in (*record.failures.items(), *record.rejected.items())]
         failure = self._mailbox.last_failure
         said = f"; the last failure was {failure}" if failure else ""

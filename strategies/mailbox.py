@@ -9,17 +9,20 @@ step): arrivals are filed by purpose, so that training stays out meanwhile.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import ArrayRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from daafl.errors import FederationError
 from daafl.flower import failure_name
 from daafl.strategies.clock import Clock, WallClock
+
+log: Final = logging.getLogger(__name__)
 
 Purpose = Literal["hello", "train", "probe", "evaluate"]
 FORGET_AFTER: Final = 3.0  # timeouts after which a silent node may be asked again
@@ -109,6 +112,7 @@ class Mailbox:
         self._asked: dict[int, list[Arrival]] = {}  # by ticket: where `ask` waits for it
         self._last_id = 0
         self.last_failure = ""  # what the node that failed last said, for people
+        self._told: set[str] = set()
         self.bytes_up = 0
         self.bytes_down = 0
 
@@ -236,12 +240,20 @@ class Mailbox:
                 self._clock.heard()
             content = None if reply.has_error() else reply.content
             if reply.has_error():
-                self.last_failure = f"node {ticket.node}: {_shown(reply.error.reason)}"
+                self._take_note(ticket, reply.error)
             if content is not None:
                 self.bytes_up += content_bytes(content)
             if ticket.is_live:
                 error = failure_name(reply.error) if reply.has_error() else ""
                 self._file(Arrival(ticket, content, error, now_s))
+
+    def _take_note(self, ticket: Ticket, error: Error) -> None:
+        """Remember what a failing node said; people are told once for each kind of failure."""
+        self.last_failure = f"node {ticket.node}: {_shown(error.reason)}"
+        name = failure_name(error)
+        if name not in self._told:
+            self._told.add(name)
+            log.warning("%s (%s; later ones are only counted)", self.last_failure, name)
 
     def _file(self, arrival: Arrival) -> None:
         """Hand an arrival to who asked for it, or else to the receiver of its purpose."""

@@ -7,6 +7,7 @@ updates are in, when ``deadline_s`` has passed, or when nothing that can still c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -70,6 +71,8 @@ class Pacing:
     def __post_init__(self) -> None:
         for knob in PACING_KNOBS:
             value = getattr(self, knob.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"pacing.{knob.name} is {value}, but must be a finite number")
             if value is not None and value != knob.clipped(value):
                 raise ConfigError(f"pacing.{knob.name} is {value!r}, but must be {_rule(knob)}")
         if self.quorum > self.concurrency:

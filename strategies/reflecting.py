@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from daafl.autonomy import lines
 from daafl.autonomy.beliefs import Beliefs
@@ -13,6 +15,8 @@ from daafl.autonomy.plan import Change, Plan, Value
 from daafl.autonomy.records import Decision, Insight, Request
 from daafl.strategies.branch import Branch
 from daafl.strategies.monitor import StepFacts, observations
+
+log: Final = logging.getLogger(__name__)
 
 FEDERATION = "federation"
 
@@ -68,6 +72,7 @@ class Reflector:
         self._federation_loops = federation_hub.init(beliefs)
         self._record = record
         self._requests: tuple[Request, ...] = ()
+        self._told: set[str] = set()
         self.plan = plan
 
     def reflect(self, branch: Branch, facts: StepFacts) -> Reflection:
@@ -89,6 +94,7 @@ class Reflector:
             requests=wide.outbound,
         )
         self._record(*_addressed(FEDERATION, wide), *_addressed(branch.name, own))
+        self._tell_failures(wide, own)
         self._federation_loops, self.plan, self._requests = wide.state, wide.plan, own.outbound
         branch.loops, branch.plan = own.state, own.plan
         asking = [cycle for cycle in (own, wide) if cycle.restore is not None]
@@ -100,6 +106,17 @@ class Reflector:
             insights=wide.insights + own.insights,
             restored=self._restore(branch, asking[0]) if asking else None,
         )
+
+    def _tell_failures(self, *cycles: Cycle) -> None:
+        """Log what the hubs note about loops that fail, once for each kind of note."""
+        for cycle in cycles:
+            for record in cycle.records:
+                notes = record.get("notes", ())
+                for note in notes if isinstance(notes, list) else ():
+                    kind = str(note).partition(":")[0]
+                    if " failed" in str(note) and kind not in self._told:
+                        self._told.add(kind)
+                        log.warning("%s", note)
 
     def wanted_versions(self, branch: Branch) -> frozenset[int]:
         """Return the model versions that loops may want to return the branch to."""

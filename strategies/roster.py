@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from statistics import median
 from typing import Final
@@ -14,6 +15,8 @@ from daafl.errors import FederationError, MessageError
 from daafl.messages import CONFIG, QUERY_HELLO, Assignment, Hello
 from daafl.strategies.mailbox import Arrival, Mailbox, Outgoing, Ticket
 from daafl.strategies.selection import NodeFacts
+
+MAX_GREETINGS: Final = 2  # to a node that stays present; one that comes back is greeted anew
 
 log: Final = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Roster:
         self._reply_timeout_s = reply_timeout_s
         self._greeted: set[int] = set()
         self._ticket_ids: dict[int, int] = {}  # a repeated greeting keeps its identity
+        self._failed: Counter[int] = Counter()  # greetings not answered, by address
         self._facts: dict[int, NodeFacts] = {}
         self._claims: dict[int, int] = {}
         self._holders: dict[int, int] = {}  # by refused address: who has the same logical id
@@ -100,7 +104,7 @@ class Roster:
         while self._mailbox.clock.now_s() < deadline_s:
             self._greet()
             self._mailbox.pump(lambda: not self._mailbox.live("hello"), deadline_s)
-            if len(self) >= max(self._min_nodes, self.expected_nodes):
+            if len(self) >= max(self._min_nodes, self.expected_nodes - self._num_given_up):
                 return
             self._mailbox.clock.wait(1.0)
         if len(self) < self._min_nodes:
@@ -110,11 +114,18 @@ class Roster:
                 f"{self._node_timeout_s:g} s{because}; start more nodes, or lower min_nodes"
             )
 
+    @property
+    def _num_given_up(self) -> int:
+        """Nodes that failed every greeting they get; a hang costs real time each."""
+        return sum(count >= MAX_GREETINGS for count in self._failed.values())
+
     def _greet(self) -> None:
         """Send a greeting to every node that has appeared since the last call."""
         present = set(self._grid.get_node_ids())
         self._leave_out_all_but(present)
-        new = sorted(present - self._greeted)
+        new = sorted(
+            address for address in present - self._greeted if self._failed[address] < MAX_GREETINGS
+        )
         self._greeted.update(new)
         for address in new:
             if address not in self._ticket_ids:
@@ -146,6 +157,7 @@ class Roster:
         """Forget nodes that are gone; they, and who waits for their place, are greeted anew."""
         waiting = {address for address, holder in self._holders.items() if holder not in present}
         self._greeted = (self._greeted & present) - waiting
+        self._failed = Counter({a: n for a, n in self._failed.items() if a in present})
         self._facts = {n: facts for n, facts in self._facts.items() if facts.address in present}
         self._claims = {n: claim for n, claim in self._claims.items() if n in self._facts}
         self._holders = {a: b for a, b in self._holders.items() if a in self._greeted}
@@ -154,7 +166,8 @@ class Roster:
     def _receive(self, arrival: Arrival) -> None:
         address = arrival.ticket.node
         if arrival.content is None:
-            self._greeted.discard(address)  # silent or broken now; greet it again later
+            self._greeted.discard(address)  # silent or broken now; greet it once more
+            self._failed[address] += 1
             self.refused[address] = f"node {address} did not answer: {arrival.error}"
             return
         try:

@@ -123,13 +123,15 @@ def _print_configuration(
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a run in order, with a complete folder, as Ctrl-C does."""
+    """Let SIGTERM and a closed terminal end a run in order, with a complete folder."""
 
     def terminate(_: int, __: FrameType | None) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, terminate) for number in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

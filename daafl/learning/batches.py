@@ -7,26 +7,37 @@ import numpy.typing as npt
 
 
 def batches(
-    num_examples: int, *, batch_size: int, steps: int, rng: np.random.Generator
+    num_examples: int,
+    *,
+    batch_size: int,
+    steps: int,
+    rng: np.random.Generator,
+    least: int = 1,
 ) -> Iterator[npt.NDArray[np.int64]]:
     """Yield the example indices of each of ``steps`` batches.
 
     Examples are drawn without replacement and reshuffled when all are used; the last batch of such
-    an epoch holds what is left. Fewer examples than ``batch_size`` are one batch.
+    an epoch holds what is left, which joins the batch before if that is fewer than ``least``.
+    Fewer examples than ``batch_size`` are one batch.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> [len(batch) for batch in batches(5, batch_size=2, steps=4, rng=rng)]
     [2, 2, 1, 2]
+    >>> [len(batch) for batch in batches(5, batch_size=2, steps=4, rng=rng, least=2)]
+    [2, 3, 2, 3]
     """
     start = num_examples
     for _ in range(steps):
         if start >= num_examples:
             order = rng.permutation(num_examples)
             start = 0
-        yield order[start : start + batch_size]
-        start += batch_size
+        end = start + batch_size
+        if num_examples - end < least:
+            end = num_examples
+        yield order[start:end]
+        start = end
 
 
 def spread(num_examples: int, limit: int) -> npt.NDArray[np.int64]:

@@ -27,6 +27,8 @@ LOSS_EXAMPLES = 512
 
 EVALUATION_BATCH = 1024
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 LOWEST_PROBED_LOSS, HIGHEST_PROBED_LOSS = 1e-3, 1e3
 
 
@@ -90,6 +92,9 @@ class TorchTrainer:
             raise ConfigError(f"the model of task {task.name!r} has no trainable parameter")
         self._model = PackedModel(self._module)
         self._judge = Judge(task, self._module)
+        # Batch normalisation has no variance to divide by in a batch of one.
+        is_normalised = any(isinstance(m, BATCH_NORMS) for m in self._module.modules())
+        self._least_batch = 2 if is_normalised else 1
 
     @property
     def layout(self) -> Layout:
@@ -211,7 +216,11 @@ class TorchTrainer:
         self._module.train()
         with seeded(int(rng.integers(2**63))):
             for batch in batches(
-                len(inputs), batch_size=work.batch_size, steps=work.steps, rng=rng
+                len(inputs),
+                batch_size=work.batch_size,
+                steps=work.steps,
+                rng=rng,
+                least=self._least_batch,
             ):
                 indices = torch.from_numpy(batch)
                 loss = self._judge.loss(

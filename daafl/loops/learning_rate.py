@@ -32,6 +32,7 @@ from daafl.autonomy.guards import bounds, frozen_by_alarm
 from daafl.autonomy.plan import Change, Knob, Plan
 from daafl.autonomy.policy import Loop
 from daafl.autonomy.records import CONTINUE, Decision, Effect, Insight, judged, unchanged
+from daafl.errors import ConfigError
 from daafl.loops.loss_guard import Fault, LossGuard, Point
 
 NAME: Final = "learning_rate"
@@ -312,10 +313,11 @@ class Hypergradient:
                 state = replace(state, log_loss=state.log_loss.update(_log(observation.loss)))
             if spared is not None and guard.is_shifted(x):
                 return self._shifted(state, spared, x, version, float(lr))
-        fault = guard.fault_of(x)
+        pace = observation.pace
+        fault = guard.fault_of(x, pace)
         is_spent = self._is_spent(state, observation.step)
         if x is not None and (not fault or is_spent):
-            guard = guard.folded(x, version, float(lr))
+            guard = guard.folded(x, version, float(lr), pace)
         fault = fault or guard.late_fault_of(observation.update_norm)
         state = replace(state, guard=guard)
         if fault and not is_spent:
@@ -360,10 +362,10 @@ class Hypergradient:
         incoming: Point,
     ) -> LearningRateState:
         """Return to the last good model, or to the one just trained from if it has no fault."""
-        is_incoming = fault == "surge" or not state.guard.good
-        point = incoming if is_incoming else state.guard.good[0]
-        safest = state.guard.good[0].lr if state.guard.good else incoming.lr
-        lr = max(self.cut * min(safest, incoming.lr), LOWEST)
+        safest = state.guard.safest
+        is_incoming = fault == "surge" or safest is None
+        point = incoming if is_incoming or safest is None else safest
+        lr = max(self.cut * min((safest or incoming).lr, incoming.lr), LOWEST)
         reason = f"{_FAULTS[fault]} at lr {incoming.lr:.3g}: return to version {point.version}"
         return replace(
             state,
@@ -394,7 +396,7 @@ class Hypergradient:
             cap = max(min(cap, new) * self.plateau_cut, LOWEST)
             new = min(new, cap)
             reason = f"nothing improves any more at lr {lr:.3g}: cap it at {cap:.3g}"
-            guard = replace(state.guard, idle=0)
+            guard = replace(state.guard, idle=0.0)
             return replace(state, guard=guard, cap=cap, verdict=Verdict("cut_cap", reason, new))
         action = "increase" if new > lr else "decrease" if new < lr else "hold"
         held = ", held by its cap" if new < wanted else ""
@@ -431,7 +433,22 @@ def learning_rate(
     max_rollbacks: int = 3,
     judged_every: int = 5,
 ) -> Loop:
-    """Return the learning-rate loop; parameters as in `Hypergradient`."""
+    """Return the learning-rate loop; parameters as in `Hypergradient`.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
+    """
+    limits = {"kappa": (kappa, 0.0, 10.0), "setpoint": (setpoint, -1.0, 1.0)}
+    limits |= {"cap_growth": (cap_growth, 0.0, 10.0), "patience": (patience, 1, math.inf)}
+    limits |= {"max_rollbacks": (max_rollbacks, 0, math.inf)}
+    limits |= {"judged_every": (judged_every, 1, math.inf)}
+    for name, (value, low, high) in limits.items():
+        if not low <= value <= high:
+            raise ConfigError(
+                f"learning_rate.{name} is {value}, but must be within [{low}, {high}]"
+            )
     return Loop(
         policy=Hypergradient(
             kappa=kappa,

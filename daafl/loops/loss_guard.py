@@ -38,10 +38,21 @@ NUM_GOOD: Final = 5
 
 @dataclass(frozen=True)
 class Point:
-    """A model version with a healthy loss, and the learning rate in force when that was known."""
+    """A model version with a healthy loss.
+
+    Parameters
+    ----------
+    version
+        Of the model.
+    lr
+        Learning rate in force when the loss was reported.
+    x
+        The loss, on the guard's scale.
+    """
 
     version: int
     lr: float
+    x: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,8 @@ class LossGuard:
     mean, variance, best
         Running mean of x, its running variance, and the lowest running mean.
     mark, idle
-        Running mean at the last improvement, and reports since.
+        Running mean at the last improvement, and reports since; a report of a buffered step counts
+        as the share of the updates it combines, because few nodes make a noisy loss.
     slope
         Running mean of how far ``mean`` moves per report.
     seen
@@ -75,7 +87,7 @@ class LossGuard:
     variance: float = FIRST_SD**2
     best: float = 0.0
     mark: float = 0.0
-    idle: int = 0
+    idle: float = 0.0
     slope: float = 0.0
     seen: int = 0
     norms: tuple[float, ...] = ()
@@ -93,8 +105,14 @@ class LossGuard:
         guard = self if self.first is not None else replace(self, first=loss)
         return guard, math.log(max(loss, 0.0) + FLOOR_SHARE * (guard.first or 1.0) + 1e-12)
 
-    def fault_of(self, x: float | None) -> Fault:
-        """Return what a report says about the step before it."""
+    @property
+    def safest(self) -> Point | None:
+        """The oldest good version that is not much worse than the best, to return to."""
+        near = (point for point in self.good if point.x - self.best <= DECLINE)
+        return next(near, self.good[-1] if self.good else None)
+
+    def fault_of(self, x: float | None, pace: float = 1.0) -> Fault:
+        """Return what a report, of a share ``pace`` of the nodes, says about the step before."""
         if x is None:
             return "nonfinite"
         if self.mean is None or self.seen < 2:
@@ -102,7 +120,7 @@ class LossGuard:
         rise = x - self.mean
         if rise > max(JUMP, JUMP_SDS * self.sd) and x - self.best > JUMP:
             return "jump"
-        if self.mean + MEAN_WEIGHT * rise - self.best > DECLINE:
+        if self.mean + MEAN_WEIGHT * pace * rise - self.best > DECLINE:
             return "decline"
         return ""
 
@@ -130,11 +148,12 @@ class LossGuard:
         """Whether a model known to be good has become bad: the data moved, not the model."""
         return x - self.best > max(JUMP, JUMP_SDS * self.sd)
 
-    def folded(self, x: float, version: int, lr: float) -> LossGuard:
-        """Return the guard with a report taken in."""
+    def folded(self, x: float, version: int, lr: float, pace: float = 1.0) -> LossGuard:
+        """Return the guard with a report of a share ``pace`` of the nodes taken in."""
+        weight = MEAN_WEIGHT * pace
         mean, best, mark = (x, x, x) if self.mean is None else (self.mean, self.best, self.mark)
         surprise = x - mean
-        mean += MEAN_WEIGHT * surprise
+        mean += weight * surprise
         best = min(best, mean)
         has_gained = mean < mark - GAIN
         is_good = not self.good or (mean - best <= SETTLED and x - best <= JUMP)
@@ -142,12 +161,12 @@ class LossGuard:
             self,
             mean=mean,
             best=best,
-            variance=(1 - MEAN_WEIGHT) * (self.variance + MEAN_WEIGHT * surprise**2),
+            variance=(1 - weight) * (self.variance + weight * surprise**2),
             mark=mean if has_gained else mark,
-            idle=0 if has_gained else self.idle + 1,
-            slope=self.slope + MEAN_WEIGHT * (MEAN_WEIGHT * surprise - self.slope),
+            idle=0.0 if has_gained else self.idle + pace,
+            slope=self.slope + weight * (MEAN_WEIGHT * surprise - self.slope),
             seen=self.seen + 1,
-            good=(*self.good, Point(version, lr))[-NUM_GOOD:] if is_good else self.good,
+            good=(*self.good, Point(version, lr, x))[-NUM_GOOD:] if is_good else self.good,
         )
 
     def measured(self, norm: float | None) -> LossGuard:
@@ -162,7 +181,7 @@ class LossGuard:
         The model that the last report was about (``is_incoming``) keeps its statistics; for an
         older one the best loss is what to expect.
         """
-        guard = replace(self, seen=0, idle=0)
+        guard = replace(self, seen=0, idle=0.0)
         if is_incoming:
             return guard
         return replace(guard, mean=self.best, mark=self.best, good=(point,))

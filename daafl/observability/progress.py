@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -53,11 +54,11 @@ def progress(
     if mode == "auto":
         mode = "live" if stream.isatty() and _draws_blocks(stream) else "plain"
     if mode == "live":
-        return LiveProgress(stream, report=report)
+        return WhileItLasts(LiveProgress(stream, report=report))
     if mode == "plain":
-        return PlainProgress(stream, report=report)
+        return WhileItLasts(PlainProgress(stream, report=report))
     if mode == "quiet":
-        return QuietProgress(stream, report=report)
+        return WhileItLasts(QuietProgress(stream, report=report))
     if mode == "json":
         return JsonProgress(stream, report=report)
     raise ConfigError(f"progress={mode!r} is not known; choose one of {', '.join(MODES)}")
@@ -66,6 +67,42 @@ def progress(
 def _draws_blocks(stream: TextIO) -> bool:
     """Return whether the stream takes the characters that small curves are made of."""
     return (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
+
+
+class WhileItLasts:
+    """Observer that shows a run until nobody can read it any more.
+
+    A closed pipe or a full disk behind standard output ends what is shown, never the training.
+
+    Parameters
+    ----------
+    shown
+        What shows the run.
+    """
+
+    def __init__(self, shown: Observer) -> None:
+        self.shown = shown
+        self._is_open = True
+
+    def started(self, info: RunInfo) -> None:
+        """Pass the start on."""
+        self._pass_on(lambda: self.shown.started(info))
+
+    def stepped(self, record: StepRecord) -> None:
+        """Pass a step on."""
+        self._pass_on(lambda: self.shown.stepped(record))
+
+    def finished(self, summary: RunSummary) -> None:
+        """Pass the end on."""
+        self._pass_on(lambda: self.shown.finished(summary))
+
+    def _pass_on(self, tell: Callable[[], None]) -> None:
+        if not self._is_open:
+            return
+        try:
+            tell()
+        except (OSError, ValueError):  # broken pipe, no space, or a stream that was closed
+            self._is_open = False
 
 
 class QuietProgress:

@@ -10,7 +10,7 @@ from daafl.errors import ConfigError
 from daafl.observability.events import Observer
 from daafl.observability.live import LiveProgress, Seen, sparkline
 from daafl.observability.plain import PlainProgress
-from daafl.observability.progress import progress
+from daafl.observability.progress import WhileItLasts, progress
 from daafl.observability.run import Run
 
 REPORT = Path("runs/digits/report.html")
@@ -125,10 +125,22 @@ def test_sparkline_is_scaled_thinned_and_blank_where_nothing_is_known() -> None:
 
 
 def test_auto_draws_on_a_terminal_and_prints_lines_elsewhere() -> None:
-    assert isinstance(progress("auto", output=Terminal()), LiveProgress)
-    assert isinstance(progress("auto", output=io.StringIO()), PlainProgress)
+    assert isinstance(progress("auto", output=Terminal()).shown, LiveProgress)
+    assert isinstance(progress("auto", output=io.StringIO()).shown, PlainProgress)
 
 
 def test_an_unknown_mode_is_refused_with_the_choices() -> None:
     with pytest.raises(ConfigError, match=r"progress=.loud..*auto, live, plain, quiet, json"):
         progress("loud")
+
+
+def test_what_nobody_can_read_any_more_does_not_end_the_run(
+    scripted_run: Callable[..., Run],
+) -> None:
+    class ClosedPipe(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    observer = progress("plain", output=ClosedPipe())
+    shown(observer, scripted_run(3))
+    assert isinstance(observer, WhileItLasts)
