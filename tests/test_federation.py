@@ -15,7 +15,7 @@ from daafl.learning import Examples
 from daafl.observability.events import RunInfo, RunSummary, StepRecord
 from daafl.simulation import InProcessGrid
 from daafl.store.run_folder import load
-from daafl.strategies import Autonomous, EarlyStopping, Override
+from daafl.strategies import Autonomous, EarlyStopping, LocalTraining, Override
 
 
 class Halves(daafl.Task):
@@ -49,6 +49,12 @@ class Broken(WithoutEvaluation):
 class NoEvaluationData(Halves):
     def evaluation(self) -> Examples:
         raise OSError("gone")
+
+
+class NotANumber(Halves):
+    def training(self) -> Examples:
+        examples = super().training()
+        return Examples(np.full_like(examples.inputs, np.nan), examples.targets)
 
 
 class Tied(Halves):
@@ -264,3 +270,17 @@ def test_no_global_random_state_is_touched_or_used(tmp_path: Path) -> None:
     small_run(tmp_path / "run")
     torch.testing.assert_close(torch.rand(3), expected[0], rtol=0, atol=0)
     np.testing.assert_array_equal(np.random.rand(3), expected[1])
+
+
+def test_a_run_that_could_use_no_update_has_failed(tmp_path: Path) -> None:
+    with pytest.raises(FederationError, match=r"no update could be used in any of 4 steps.*finite"):
+        small_run(tmp_path / "run", task=NotANumber())
+    summary = load(tmp_path / "run").summary
+    assert summary is not None and summary.status == "failed"
+
+
+def test_a_last_batch_of_one_costs_no_node_with_batch_normalisation(tmp_path: Path) -> None:
+    # 240 points over 8 nodes are 30 each; 29 a batch leaves one.
+    result = small_run(tmp_path / "run", num_nodes=8, training=LocalTraining(batch_size=29))
+    assert result.summary.status == "completed"
+    assert all(not step.failures for step in load(tmp_path / "run").steps)

@@ -120,6 +120,15 @@ def test_a_broken_node_is_greeted_again(make_roster: MakeRoster) -> None:
     assert roster.nodes == (0, 1, 2, 3)
 
 
+def test_a_node_that_fails_every_greeting_is_not_waited_for(make_roster: MakeRoster) -> None:
+    roster, grid = make_roster(faults={0: "hello raise"})
+    roster.gather()
+    assert roster.nodes == (1, 2, 3)
+    assert grid.now_s() == 1.0  # one pause between the two greetings
+    roster.refresh()
+    assert "did not answer" in roster.refused[FIRST]
+
+
 def test_a_node_that_is_gone_takes_no_part_until_it_returns(make_roster: MakeRoster) -> None:
     roster, grid = make_roster(timeout_s=3.0)
     roster.gather()
