@@ -204,9 +204,11 @@ def _json(
         "seeds": list(benchmark.seeds),
         "notes": list(notes),
         "figures": [asdict(figure) for figure in figures],
-        "rows": [dict(row) for row in rows],
     }
-    return json.dumps(result, indent=1, allow_nan=False) + "\n"
+    head = json.dumps(result, indent=1, allow_nan=False).removesuffix("\n}")
+    # Raw rows may be many: a line each, without blanks.
+    lines = [json.dumps(dict(row), separators=(",", ":"), allow_nan=False) for row in rows]
+    return head + ',\n "rows": [\n' + ",\n".join(lines) + "\n ]\n}\n"
 
 
 def _is_full(path: Path) -> bool:

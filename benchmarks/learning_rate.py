@@ -192,6 +192,13 @@ def _mean_log(runs: Sequence[Run], target: float) -> float:
     return float(np.mean([math.log(rounds_to(r.accuracies, target)) for r in runs]))
 
 
+def _row(run: Run) -> dict[str, object]:
+    """Return a run for the results, with as many digits as an accuracy on 360 examples has."""
+    return {**asdict(run.job), "rollbacks": run.rollbacks} | {
+        "accuracies": [round(accuracy, 4) for accuracy in run.accuracies]
+    }
+
+
 def _kept() -> dict[Job, Run]:
     """Return the runs that an interrupted call had finished."""
     if not ROWS.exists():
@@ -282,7 +289,7 @@ def main() -> int:
     )
     return benchmark.finish(
         figures,
-        rows=[asdict(s) for s in scenarios] + [asdict(r) for r in runs],
+        rows=[asdict(s) for s in scenarios] + [_row(r) for r in runs],
     )
 
 
