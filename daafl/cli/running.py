@@ -128,10 +128,15 @@ def _termination_as_interrupt() -> Iterator[None]:
     def terminate(_: int, __: FrameType | None) -> None:
         raise Terminated
 
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, terminate) for number in signals]
+    # Under nohup a closed terminal is to be ignored, and is.
+    minded = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = [signal.signal(number, terminate) for number in minded]
     try:
         yield
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in zip(minded, before, strict=True):
             signal.signal(number, handler)

@@ -50,6 +50,11 @@ def test_a_wrong_key_is_refused_without_loading_torch_or_flower(tmp_path: Path) 
     assert "did you mean seed?" in done.stderr
 
 
+def mind_ctrl_c() -> None:
+    """Undo what a background job inherits from its shell: Ctrl-C is ignored there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"]
 )
@@ -58,7 +63,13 @@ def test_an_interrupted_run_leaves_a_complete_folder(
 ) -> None:
     command = [*DAAFL, "run", "num_rounds=100000", "output_dir=out", "task=synthetic", "workers=1"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=QUICK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=QUICK,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=mind_ctrl_c,
     )
     rounds = tmp_path / "out" / "rounds.jsonl"
     deadline = time.monotonic() + 60

@@ -226,6 +226,11 @@ except KeyboardInterrupt:
 """
 
 
+def mind_ctrl_c() -> None:
+    """Undo what a background job inherits from its shell: Ctrl-C is ignored there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_script() -> tuple[subprocess.Popen[str], list[int]]:
     """Run `SCRIPT` until both of its workers hang; return it and their pids."""
     script = subprocess.Popen(
@@ -233,6 +238,7 @@ def start_script() -> tuple[subprocess.Popen[str], list[int]]:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=mind_ctrl_c,
     )
     assert script.stdout is not None
     lines = [script.stdout.readline() for _ in range(2)]
