@@ -86,6 +86,8 @@ def main_job_share(folder: Path) -> tuple[float, float]:
     Reflector.reflect = timed  # type: ignore[method-assign,assignment]  # measured from outside
     try:
         code = command_line(["run", "experiment=quickstart", f"output_dir={folder}", "--quiet"])
+    except SystemExit as end:
+        code = int(end.code or 0)
     finally:
         Reflector.reflect = reflect  # type: ignore[method-assign]
     if code:
@@ -98,7 +100,8 @@ def in_fresh_process(folder: Path) -> tuple[float, float]:
     """Return `main_job_share` of a process of its own, so that imports and start-up count."""
     command = [sys.executable, __file__, "--job", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-    spent, total = done.stdout.split()[-2:]
+    (share,) = [line for line in done.stdout.splitlines() if line.startswith("share:")]
+    spent, total = share.split()[1:]
     return float(spent), float(total)
 
 
@@ -109,7 +112,7 @@ def main() -> int:
     parser.add_argument("--job", type=Path, help="measure one main job into this folder")
     options = parser.parse_args()
     if options.job:
-        print(*main_job_share(options.job))
+        print("\nshare:", *main_job_share(options.job), flush=True)
         return 0
     benchmark = Benchmark("loop_overhead", quick=options.quick, seeds=(0,))
     times = cycle_ms(40 if options.quick else NUM_CYCLES)

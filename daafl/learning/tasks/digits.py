@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
-from sklearn.datasets import load_digits
 from torch import nn
 
 from daafl.data.partition import Dirichlet, Partitioner
@@ -12,6 +11,7 @@ from daafl.errors import ConfigError
 from daafl.learning.examples import Examples
 from daafl.learning.splitting import train_test
 from daafl.learning.task import Task
+from daafl.learning.tasks.bundled import bundled_table
 
 Scale = Literal["standard", "raw"]
 
@@ -62,8 +62,8 @@ class Digits(Task):
 
 def digit_rows(scale: Scale) -> Examples:
     """Return all images as rows of 64 float32 pixels."""
-    data = load_digits()
-    pixels = data.data.astype(np.float32)
+    table = bundled_table("digits.csv.gz")
+    pixels = table[:, :-1].astype(np.float32)
     if scale == "standard":
         pixels = (pixels / 16 - np.float32(0.3)) / np.float32(0.37)
-    return Examples(pixels, data.target.astype(np.int64))
+    return Examples(pixels, table[:, -1].astype(np.int64))

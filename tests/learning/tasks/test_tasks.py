@@ -5,10 +5,11 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
 from daafl.data.partition import Iid
-from daafl.errors import ConfigError
+from daafl.errors import ConfigError, DataError
 from daafl.learning.task import Task
+from daafl.learning.tasks.bundled import bundled_table
 from daafl.learning.tasks.cnn import DigitsCnn
-from daafl.learning.tasks.digits import Digits
+from daafl.learning.tasks.digits import Digits, digit_rows
 from daafl.learning.tasks.synthetic import Synthetic
 from daafl.learning.tasks.tabular import BreastCancer, Wine
 from daafl.learning.trainer import LocalWork, TorchTrainer
@@ -106,3 +107,14 @@ def test_a_partitioner_can_be_given() -> None:
 def test_settings_out_of_range_are_named(make, key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         make()
+
+
+def test_the_digits_are_those_that_scikit_learn_loads() -> None:
+    data, rows = load_digits(), digit_rows("raw")
+    np.testing.assert_array_equal(rows.inputs, data.data.astype(np.float32))
+    np.testing.assert_array_equal(rows.targets, data.target)
+
+
+def test_a_data_file_that_is_not_shipped_is_named() -> None:
+    with pytest.raises(DataError, match=r"does not ship cats\.csv\.gz"):
+        bundled_table("cats.csv.gz")
