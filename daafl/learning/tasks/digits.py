@@ -65,5 +65,5 @@ def digit_rows(scale: Scale) -> Examples:
     table = bundled_table("digits.csv.gz")
     pixels = table[:, :-1].astype(np.float32)
     if scale == "standard":
-        pixels = (pixels / 16 - np.float32(0.3)) / np.float32(0.37)
+        pixels = ((pixels / 16 - np.float32(0.3)) / np.float32(0.37)).astype(np.float32)
     return Examples(pixels, table[:, -1].astype(np.int64))
