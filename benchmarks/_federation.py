@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from flwr.app import Array, ArrayRecord, MetricRecord
@@ -11,9 +11,11 @@ from flwr.serverapp.strategy import Strategy
 from daafl.autonomy.policy import Loop
 from daafl.clients import client_app
 from daafl.errors import FederationError
+from daafl.flower import Mod
+from daafl.learning.layout import Packed
 from daafl.learning.task import Task
 from daafl.learning.trainer import TorchTrainer
-from daafl.observability.events import RunSummary
+from daafl.observability.events import Observer, RunSummary
 from daafl.simulation import InProcessGrid
 from daafl.strategies import (
     Autonomous,
@@ -36,10 +38,24 @@ def accuracies(
     num_rounds: int,
     seed: int,
     overrides: Sequence[Override] = (),
+    mods: Sequence[Mod] = (),
+    observers: Sequence[Observer] = (),
+    measure: Callable[[TorchTrainer, Packed], Mapping[str, float]] | None = None,
 ) -> tuple[list[float], RunSummary]:
     """Return the accuracy on the task's evaluation data after each round, and the summary.
 
     A run that fails keeps the accuracy it had.
+
+    Parameters
+    ----------
+    mods
+        Flower mods around the nodes' app.
+    observers
+        Told about every step.
+    measure
+        Further metrics of the model after each round.
+    task, strategy, training, loops, num_nodes, cohort, num_rounds, seed, overrides
+        As for `daafl.run`; ``cohort`` nodes train in each round.
     """
     torch.set_num_threads(1)
     trainer = TorchTrainer(task)
@@ -54,6 +70,7 @@ def accuracies(
         packed = layout.pack({name: array.numpy() for name, array in arrays.items()})
         metrics = trainer.evaluate(packed, evaluation)
         trace.append(metrics["accuracy"])
+        metrics |= {} if measure is None else measure(trainer, packed)
         return MetricRecord(metrics)
 
     autonomous = Autonomous(
@@ -63,9 +80,10 @@ def accuracies(
         loops=loops,
         settings=Settings(seed=seed, task=task.name),
         overrides=overrides,
+        observers=observers,
     )
     arrays = ArrayRecord({n: Array(a) for n, a in layout.unpack(initial).items()})
-    with InProcessGrid(client_app(task), num_nodes, workers=0) as grid:
+    with InProcessGrid(client_app(task, mods=mods), num_nodes, workers=0) as grid:
         try:
             autonomous.start(grid, arrays, num_rounds, evaluate_fn=evaluate)
         except FederationError:

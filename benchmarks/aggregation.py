@@ -8,7 +8,7 @@ measurement runs in a process of its own with one BLAS thread.
 CPU time is measured on 20 distinct arrays that are used in turn, since 1,000 would be 4 GB;
 together they are far larger than a core's cache. daafl's side is bound by memory traffic, so run
 this on a machine that does nothing else. Memory is measured on arrays that arrive one by one and
-each take memory of their own, as they do from a network; it is read from Linux's ``/proc``.
+each take memory of their own, as they do from a network.
 
 Budget: two minutes on one core.
 """
@@ -18,15 +18,13 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from _apart import measured_apart, peak_mib_of
 from _report import Benchmark, Figure
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
@@ -39,9 +37,6 @@ SEED: Final = 0
 NUM_VALUES: Final = 1_000_000
 NUM_DISTINCT: Final = 20
 FLOAT32: Final = np.dtype(np.float32)
-ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-STATUS: Final = Path("/proc/self/status")
-CLEAR_REFS: Final = Path("/proc/self/clear_refs")
 
 Mean = Callable[[list[Array], np.ndarray[Any, Any]], Any]
 
@@ -117,43 +112,24 @@ def arriving(num_updates: int) -> Iterator[Array]:
 def peak_mib(side: str, num_updates: int) -> float:
     """Return the peak memory of one mean above what the process held before it, in MiB."""
     arrays, weights = arriving(num_updates), np.ones(num_updates)
-    gc.collect()
-    CLEAR_REFS.write_text("5")  # the kernel's way to say: forget the peak so far
-    before = _memory_mib("VmRSS")
     if side == "Flower":
-        flower(list(arrays), weights)
-    else:
-        weighted_mean(_updates(arrays, weights))
-    return _memory_mib("VmHWM") - before
-
-
-def _memory_mib(field: str) -> float:
-    lines = STATUS.read_text(encoding="utf-8").splitlines()
-    (line,) = (line for line in lines if line.startswith(field + ":"))
-    return int(line.split()[1]) / 1024
-
-
-def measured_apart(what: str, *arguments: object) -> Any:
-    """Return what a function of this script returns in a process of its own."""
-    command = [sys.executable, __file__, "--measure", what, json.dumps(arguments)]
-    environment = {**os.environ, **ONE_THREAD}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout)
+        return peak_mib_of(lambda: flower(list(arrays), weights))
+    return peak_mib_of(lambda: weighted_mean(_updates(arrays, weights)))
 
 
 def measure(*, quick: bool) -> tuple[list[Figure], list[dict[str, Any]]]:
     """Return the figures and the raw rows."""
     num_updates, repetitions = (100, 3) if quick else (1000, 7)
     num_flower = num_updates // 10
-    seconds = measured_apart("cpu_times", num_updates, repetitions)
+    seconds = measured_apart(__file__, "cpu_times", num_updates, repetitions)
     difference = seconds.pop("difference")
     ms = {side: [1000 * s / num_updates for s in values] for side, values in seconds.items()}
     ratio = {
         side: [theirs / ours for theirs, ours in zip(ms["Flower"], values, strict=True)]
         for side, values in ms.items()
     }
-    peaks = [measured_apart("peak_mib", "daafl", num_updates) for _ in range(3)]
-    theirs = [measured_apart("peak_mib", "Flower", num_flower)]
+    peaks = [measured_apart(__file__, "peak_mib", "daafl", num_updates) for _ in range(3)]
+    theirs = [measured_apart(__file__, "peak_mib", "Flower", num_flower)]
     of = f"{num_updates:,} updates of {NUM_VALUES // 10**6}M float32"
     figures = [
         Figure.of(f"CPU time, Flower over daafl, {of}", ratio["daafl"], "x", at_least=4),

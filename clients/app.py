@@ -8,20 +8,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from daafl import __version__
 from daafl.clients.identity import Identity, identity
 from daafl.clients.memory import next_sequence
-from daafl.clients.model_records import model_record, received_model
+from daafl.clients.model_records import model_record, received_model, received_pair
 from daafl.errors import ConfigError, MessageError
 from daafl.flower import Mod
+from daafl.learning.assigned import assigned_rng, assigned_work
+from daafl.learning.ballot import ballot
 from daafl.learning.examples import Examples
 from daafl.learning.task import Task
 from daafl.learning.trainer import TorchTrainer
-from daafl.learning.work import LocalWork
 from daafl.messages import (
     ARRAYS,
     CONFIG,
@@ -31,9 +31,9 @@ from daafl.messages import (
     LOSS,
     METRICS,
     NUM_EXAMPLES,
-    PROXIMAL_MU,
     QUERY_HELLO,
     QUERY_PROBE,
+    QUERY_VOTE,
     SECONDS,
     STEPS,
     TELEMETRY,
@@ -53,10 +53,10 @@ def client_app(
 ) -> ClientApp:
     """Return the app that nodes of a federation run to train a task.
 
-    It answers TRAIN, EVALUATE and the queries ``probe`` and ``hello``, to daafl's coordinator and,
-    the first two, to any Flower strategy: a model that came as named arrays goes back as named
-    arrays. A training depends on the message and the node's data alone: its randomness is
-    ``numpy.random.default_rng([seed, node, version, draw])``.
+    It answers TRAIN, EVALUATE and the queries ``probe``, ``vote`` and ``hello``, to daafl's
+    coordinator and, the first two, to any Flower strategy: a model that came as named arrays goes
+    back as named arrays. A training depends on the message and the node's data alone: its
+    randomness is ``numpy.random.default_rng([seed, node, version, draw])``.
 
     Parameters
     ----------
@@ -84,6 +84,7 @@ def client_app(
     app.train()(node.train)
     app.evaluate()(node.evaluate)
     app.query(QUERY_PROBE.removeprefix("query."))(node.probe)
+    app.query(QUERY_VOTE.removeprefix("query."))(node.vote)
     app.query(QUERY_HELLO.removeprefix("query."))(node.hello)
     return app
 
@@ -103,7 +104,10 @@ class _Node:
         who = identity(context)
         received = received_model(message.content, self._trainer)
         trained = self._trainer.train(
-            received.packed, self._examples(who), _work(assignment), _rng(assignment, who)
+            received.packed,
+            self._examples(who),
+            assigned_work(assignment),
+            assigned_rng(assignment, who.node),
         )
         envelope = Envelope(
             federation=assignment.federation,
@@ -147,11 +151,28 @@ class _Node:
         examples = self._examples(who)
         received = received_model(message.content, self._trainer)
         log_losses = self._trainer.probe(
-            received.packed, examples, rates, _work(assignment), _rng(assignment, who)
+            received.packed,
+            examples,
+            rates,
+            assigned_work(assignment),
+            assigned_rng(assignment, who.node),
         )
         metrics = MetricRecord({LOG_LOSSES: list(log_losses), NUM_EXAMPLES: len(examples)})
         steps = assignment.local_steps * len(rates)
         content = RecordDict({METRICS: metrics, TELEMETRY: _telemetry(steps, start_s)})
+        return Message(content, reply_to=message)
+
+    def vote(self, message: Message, context: Context) -> Message:
+        """Return a ballot on the candidate model in the message; see `daafl.learning.ballot`."""
+        start_s = time.perf_counter()
+        self._assignment(message)
+        who = identity(context)
+        trainer = self._trainer
+        models = (*received_pair(message.content, trainer), trainer.untrained)
+        examples = trainer.task.validation_data(who.partition, who.num_partitions)
+        candidate, accepted, untrained = (trainer.losses(model, examples) for model in models)
+        cast = ballot(candidate, accepted, untrained)
+        content = RecordDict({METRICS: cast.to_record(), TELEMETRY: _telemetry(0, start_s)})
         return Message(content, reply_to=message)
 
     def hello(self, message: Message, context: Context) -> Message:
@@ -195,24 +216,6 @@ class _Node:
                 f"{layout}; both must run the same task with the same settings",
             )
         return assignment
-
-
-def _work(assignment: Assignment) -> LocalWork:
-    """Return the local training that an assignment asks for."""
-    proximal_mu = assignment.settings.get(PROXIMAL_MU, 0.0)
-    if isinstance(proximal_mu, bool | str) or not 0.0 <= proximal_mu < math.inf:
-        raise MessageError("schema", f"{PROXIMAL_MU} is {proximal_mu!r}, not a number >= 0")
-    return LocalWork(
-        lr=assignment.lr,
-        steps=assignment.local_steps,
-        batch_size=assignment.batch_size,
-        proximal_mu=float(proximal_mu),
-    )
-
-
-def _rng(assignment: Assignment, who: Identity) -> np.random.Generator:
-    """Return the generator of a training: the same message draws the same numbers anywhere."""
-    return np.random.default_rng([assignment.seed, who.node, assignment.version, assignment.draw])
 
 
 def _probed_rates(message: Message) -> list[float]:

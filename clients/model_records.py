@@ -14,7 +14,7 @@ from daafl.decoding import decoded
 from daafl.errors import MessageError
 from daafl.learning.layout import DTYPES, Layout, Packed
 from daafl.learning.trainer import TorchTrainer
-from daafl.messages import ARRAYS, PACKED
+from daafl.messages import ACCEPTED, ARRAYS, PACKED
 
 _KNOWN_TYPES: Final = frozenset(DTYPES)
 
@@ -58,6 +58,23 @@ def received_model(content: RecordDict, trainer: TorchTrainer) -> ReceivedModel:
     _check_names(record, expected)
     arrays = {name: _decoded_as_is(record[name], expected[name].shape) for name in record}
     return ReceivedModel(_packed(arrays, expected, trainer), names=tuple(record))
+
+
+def received_pair(content: RecordDict, trainer: TorchTrainer) -> tuple[Packed, Packed]:
+    """Return the candidate and the accepted model of a vote, both packed.
+
+    Raises
+    ------
+    MessageError
+        If there are not exactly these two, of the trainer's size.
+    """
+    record = content.get(ARRAYS)
+    if not isinstance(record, ArrayRecord) or set(record) != {PACKED, ACCEPTED}:
+        raise MessageError(
+            "schema", f"a vote needs a record {ARRAYS!r} of two arrays, {PACKED} and {ACCEPTED}"
+        )
+    dtype, shape = np.dtype(np.uint8), (trainer.layout.num_bytes,)
+    return decoded(record[PACKED], dtype, shape), decoded(record[ACCEPTED], dtype, shape)
 
 
 def model_record(packed: Packed, received: ReceivedModel, trainer: TorchTrainer) -> ArrayRecord:

@@ -1,7 +1,7 @@
 """Federated learning on Flower, with a federation that observes, steers and repairs itself.
 
-``daafl.run`` and ``daafl.Task`` load on first use, so that ``import daafl`` costs nothing on a node
-that has neither torch nor the server's part installed.
+``daafl.run``, ``daafl.resume`` and ``daafl.Task`` load on first use, so that ``import daafl`` costs
+nothing on a node that has neither torch nor the server's part installed.
 """
 
 from importlib import import_module as _import_module
@@ -9,11 +9,12 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from daafl.config.resuming import resume as resume
     from daafl.federation import RunResult as RunResult
     from daafl.federation import run as run
     from daafl.learning.task import Task as Task
 
-__all__ = ["RunResult", "Task", "__version__", "run"]
+__all__ = ["RunResult", "Task", "__version__", "resume", "run"]
 
 __version__ = "0.1.0"
 
@@ -22,7 +23,12 @@ if not (_PACKAGE / "strategies").is_dir() and (_PACKAGE.parent / "strategies").i
     # A source checkout: `daafl.strategies` lies in `../strategies`, and so do its mapped siblings.
     __path__.append(str(_PACKAGE.parent))
 
-_HOMES = {"RunResult": "daafl.federation", "Task": "daafl.learning.task", "run": "daafl.federation"}
+_HOMES = {
+    "RunResult": "daafl.federation",
+    "Task": "daafl.learning.task",
+    "resume": "daafl.config.resuming",
+    "run": "daafl.federation",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -5,21 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
-import numpy.typing as npt
-import torch
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
-from torch import nn
 
 from daafl.autonomy.policy import Loop
 from daafl.clients import client_app
@@ -27,13 +23,17 @@ from daafl.errors import ConfigError, DaaflError
 from daafl.learning.baseline import centralised
 from daafl.learning.task import Task
 from daafl.learning.trainer import TorchTrainer
-from daafl.observability.events import Observer, RunSummary, Status
+from daafl.observability.events import Observer
 from daafl.observability.progress import Mode
 from daafl.observability.progress import progress as shown_progress
-from daafl.observability.report import write_report
+from daafl.observability.report import report_html
 from daafl.observability.run import Baseline
+from daafl.reopening import MODEL, last_checkpoint, reopened
+from daafl.run_result import RunResult
 from daafl.simulation import Devices, InProcessGrid
+from daafl.simulation.attacks import Attack, hostile
 from daafl.simulation.threads import one_thread
+from daafl.store.atomic import write_bytes
 from daafl.store.model_file import write_model
 from daafl.store.run_folder import REPORT, RunFolder, default_path, load
 from daafl.strategies import (
@@ -48,44 +48,12 @@ from daafl.strategies import (
 from daafl.strategies.flower_records import array_record
 from daafl.strategies.schedule import EvaluateFn
 
+__all__ = ["MODEL", "RUNS", "MakeGrid", "RunResult", "resume", "run", "train_on"]
+
 RUNS: Final = Path("runs")
-MODEL: Final = "model.npz"
 
 MakeGrid = Callable[..., AbstractContextManager[Grid]]
 """Called as `InProcessGrid` is: with the app, the number of nodes, ``devices`` and ``workers``."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What came of a run.
-
-    Parameters
-    ----------
-    summary
-        As in ``summary.json``.
-    arrays
-        The final model, named as in ``state_dict``.
-    output_dir
-        The run's folder, with ``report.html`` and the final model in ``checkpoints/model.npz``.
-    task
-        What was trained.
-    """
-
-    summary: RunSummary
-    arrays: Mapping[str, npt.NDArray[Any]]
-    output_dir: Path
-    task: Task
-
-    @property
-    def status(self) -> Status:
-        """How the run ended."""
-        return self.summary.status
-
-    def model(self) -> nn.Module:
-        """Return the trained model, in evaluation mode."""
-        module = self.task.model()
-        module.load_state_dict({name: torch.tensor(array) for name, array in self.arrays.items()})
-        return module.eval()
 
 
 def run(
@@ -100,13 +68,16 @@ def run(
     stopping: EarlyStopping | None = None,
     overrides: Sequence[Override] = (),
     devices: Devices | None = None,
+    attack: Attack | None = None,
     workers: int | None = None,
     grid: MakeGrid = InProcessGrid,
     seed: int = 0,
     evaluate_every: int = 1,
     baseline: bool = False,
+    checkpoint_every: int = 1,
     knowledge: Path | str | None = None,
     output_dir: Path | str | None = None,
+    resume: bool = False,
     progress: Mode | Observer = "auto",
     config: str = "",
 ) -> RunResult:
@@ -135,6 +106,8 @@ def run(
         Your own edits of the plan at given steps.
     devices
         Speed and distance of each node; all alike by default.
+    attack
+        What some of the nodes do against the federation; nothing by default.
     workers
         Processes; ``None`` for one per core, 0 for none beside this one.
     grid
@@ -145,10 +118,16 @@ def run(
         Steps from one evaluation to the next; 0 for none.
     baseline
         Whether to train on all data in one place as well, for the report to compare with.
+    checkpoint_every
+        Steps from one checkpoint to the next; 0 for none. A run whose process ends goes on from
+        the last one.
     knowledge
         File that carries what was learned from run to run; ``None`` starts afresh.
     output_dir
         Folder of the run, which must not hold one yet; by default a new one under ``runs/``.
+    resume
+        Whether to go on with the run in ``output_dir``, which was started with the same arguments
+        and has not completed. The end is that of a run in one go, bit for bit.
     progress
         What to show: ``auto``, ``live``, ``plain``, ``quiet``, ``json``, or an observer.
     config
@@ -178,8 +157,9 @@ def run(
     _check_counts(num_nodes=num_nodes, num_rounds=num_rounds)
     # Divided here, the data is there before workers are forked, and they all share it.
     task.node_data(0, num_nodes)
+    mods = [] if attack is None else [hostile(attack, task, num_nodes)]
     try:
-        simulated = grid(client_app(task), num_nodes, devices=devices, workers=workers)
+        simulated = grid(client_app(task, mods=mods), num_nodes, devices=devices, workers=workers)
     except ValueError as error:
         raise ConfigError(f"the grid cannot be made: {error}") from error
     with one_thread(), simulated as nodes:
@@ -194,11 +174,14 @@ def run(
             stopping=stopping,
             overrides=overrides,
             min_nodes=min(2, num_nodes),
+            attackers=() if attack is None else attack.attackers(num_nodes),
             seed=seed,
             evaluate_every=evaluate_every,
             baseline_nodes=num_nodes if baseline else 0,
+            checkpoint_every=checkpoint_every,
             knowledge=knowledge,
             output_dir=output_dir,
+            resume=resume,
             progress=progress,
             config=config,
         )
@@ -217,11 +200,14 @@ def train_on(
     overrides: Sequence[Override] = (),
     min_nodes: int = 2,
     node_timeout_s: float = 60.0,
+    attackers: tuple[int, ...] | None = None,
     seed: int = 0,
     evaluate_every: int = 1,
     baseline_nodes: int = 0,
+    checkpoint_every: int = 1,
     knowledge: Path | str | None = None,
     output_dir: Path | str | None = None,
+    resume: bool = False,
     progress: Mode | Observer = "auto",
     config: str = "",
 ) -> RunResult:
@@ -235,12 +221,17 @@ def train_on(
         Where the nodes are.
     min_nodes, node_timeout_s
         Nodes that must answer, and how long to wait for them at the start.
+    attackers
+        Nodes that are known to be hostile, as in a simulation; they are marked in the report.
     baseline_nodes
         Train on the data of so many partitions in one place as well, to compare; 0 for not.
     task, num_rounds, strategy, pacing, training, loops, stopping, overrides
         As for `run`.
-    seed, evaluate_every, knowledge, output_dir, progress, config
+    seed, evaluate_every, checkpoint_every, knowledge, output_dir, progress, config
         As for `run`.
+    resume
+        As for `run`. Where the grid is that of a real federation, what was out when the process
+        ended is asked for again: nothing is lost or counted twice, but the end may differ.
 
     Raises
     ------
@@ -265,15 +256,24 @@ def train_on(
             min_nodes=min_nodes,
             node_timeout_s=node_timeout_s,
             evaluate_every=evaluate_every,
+            checkpoint_every=checkpoint_every,
+            attackers=attackers,
         ),
     )
-    make()  # refuses what does not fit together, before a folder is made
+    trial = make()  # refuses what does not fit together, before a folder is made
+    if resume and output_dir is None:
+        raise ConfigError("resume needs the output_dir of the run to go on with")
     path = _folder(output_dir, task, seed)
+    checkpoint = last_checkpoint(path) if resume else None
+    if checkpoint is not None:
+        trial.check_same_run(checkpoint, trainer.layout)
     watcher = (
         shown_progress(progress, report=path / REPORT) if isinstance(progress, str) else progress
     )
-    folder = RunFolder(path, config=config)
-    autonomous = make(observers=(folder, watcher), journal=folder.journal)
+    folder = reopened(path, checkpoint) if resume else RunFolder(path, config=config)
+    autonomous = make(
+        observers=(folder, watcher), journal=folder.journal, checkpoints=folder.checkpoints
+    )
     try:
         with one_thread():
             result = autonomous.start(
@@ -281,21 +281,46 @@ def train_on(
                 array_record(trainer.layout.unpack(trainer.initial(seed))),
                 num_rounds=num_rounds,
                 evaluate_fn=evaluate,
+                resume_from=checkpoint,
             )
             if baseline_nodes:
                 folder.compare_with(_baseline(task, baseline_nodes, seed))
     except BaseException:
         # Why the run ended matters more than what else fails after that.
         with suppress(DaaflError, OSError):
-            write_report(load(folder.path), folder.report)
+            write_bytes(folder.report, report_html(load(folder.path)).encode())
         raise
     named = {name: array.numpy() for name, array in result.arrays.items()}
     arrays = trainer.unpack(trainer.pack(named))
     write_model(folder.checkpoints / MODEL, arrays)
-    write_report(load(folder.path), folder.report)
+    write_bytes(folder.report, report_html(load(folder.path)).encode())
     if autonomous.summary_of_run is None:
         raise DaaflError("the run ended without a summary")
     return RunResult(autonomous.summary_of_run, arrays, folder.path, task)
+
+
+def resume(path: Path | str, task: Task, **arguments: Any) -> RunResult:
+    """Go on with a simulated run that has not completed.
+
+    Parameters
+    ----------
+    path
+        The run's folder.
+    task
+        What it trains.
+    arguments
+        The other arguments of `run`, as the run was started with them.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such run, if it is complete, or if the arguments are not the run's.
+    StoreError
+        If none of its checkpoints can be used.
+    DataError, FederationError
+        As `run` does.
+    """
+    return run(task, output_dir=path, resume=True, **arguments)
 
 
 def _check_counts(**counts: int) -> None:

@@ -5,7 +5,8 @@ A message's content is a ``RecordDict`` with at most five records:
 ==============  =============  ==================================================================
 record          Flower type    what it holds
 ==============  =============  ==================================================================
-``arrays``      ArrayRecord    the model as one ``packed`` byte array (see ``learning.layout``)
+``arrays``      ArrayRecord    the model as one ``packed`` byte array (see ``learning.layout``);
+                               for a vote a second one, ``accepted``, to compare it with
 ``config``      ConfigRecord   the `Assignment`: what the node is asked to do
 ``metrics``     MetricRecord   numbers a node reports: ``num-examples``, ``train_loss`` ...
 ``envelope``    ConfigRecord   the `Envelope`: which update this is, for which model
@@ -23,12 +24,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, MetricRecord
 
 from daafl.errors import MessageError
 
 ARRAYS: Final = "arrays"
 PACKED: Final = "packed"
+ACCEPTED: Final = "accepted"  # vote: the model that the one under ``packed`` would replace
 CONFIG: Final = "config"
 METRICS: Final = "metrics"
 ENVELOPE: Final = "envelope"
@@ -36,7 +38,10 @@ TELEMETRY: Final = "telemetry"
 
 NUM_EXAMPLES: Final = "num-examples"  # examples behind an update or an evaluation
 TRAIN_LOSS: Final = "train_loss"  # mean loss of the incoming model on the node's data
-LOSS: Final = "loss"  # mean loss of an evaluated model
+LOSS: Final = "loss"  # mean loss of an evaluated model; in a ballot, of the candidate
+ACCEPTED_LOSS: Final = "accepted-loss"  # ballot: mean loss of the accepted model
+IN_FAVOUR: Final = "in-favour"  # ballot: 1, or 0 for a candidate that does material harm
+ACCURACY: Final = "accuracy"  # share of an evaluated model's answers that are right
 LOG_LOSSES: Final = "log-losses"  # probe: log loss after training at each tried rate
 LEARNING_RATES: Final = "learning-rates"  # probe: the rates to try
 PROXIMAL_MU: Final = "proximal-mu"  # weight of FedProx's term, as Flower's FedProx sends it
@@ -50,6 +55,7 @@ NUM_NODES: Final = "num-nodes"  # nodes a federation is made of, as far as a nod
 
 QUERY_HELLO: Final = "query.hello"
 QUERY_PROBE: Final = "query.probe"
+QUERY_VOTE: Final = "query.vote"
 
 ENVELOPE_VERSION: Final = 1
 MAX_TEXT: Final = 256  # characters of any text field
@@ -325,6 +331,70 @@ class Hello:
             software=_required(record, SOFTWARE, str),
             num_nodes=_taken(record, NUM_NODES, int, 0, low=0, high=MAX_COUNT),
         )
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """A node's vote on a candidate model, with the losses it is based on.
+
+    Parameters
+    ----------
+    is_in_favour
+        False if the candidate does material harm on the node's examples.
+    loss, accepted_loss
+        Mean loss of the candidate and of the accepted model; infinite if it is not a number.
+    num_examples
+        Examples behind both.
+    """
+
+    is_in_favour: bool
+    loss: float
+    accepted_loss: float
+    num_examples: int
+
+    def to_record(self) -> MetricRecord:
+        """Return the record that travels as ``metrics``: four numbers."""
+        return MetricRecord(
+            {
+                IN_FAVOUR: int(self.is_in_favour),
+                LOSS: self.loss,
+                ACCEPTED_LOSS: self.accepted_loss,
+                NUM_EXAMPLES: self.num_examples,
+            }
+        )
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, object]) -> Ballot:
+        """Return the ballot in ``record``.
+
+        Raises
+        ------
+        MessageError
+            If a number is missing, unknown, of the wrong type or out of range, or if the ballot
+            contradicts itself: nobody is in favour of a model without a finite loss.
+        """
+        unknown = set(record) - _BALLOT_KEYS
+        if unknown:
+            raise MessageError("schema", f"a ballot has {len(unknown)} unknown fields")
+        choice = _required(record, IN_FAVOUR, int)
+        if choice not in (0, 1):
+            raise MessageError("schema", f"field {IN_FAVOUR} is {choice}, not 0 or 1")
+        count = _required(record, NUM_EXAMPLES, int)
+        if count == 0:
+            raise MessageError("sample_count", "a ballot is based on no example")
+        ballot = cls(bool(choice), _loss(record, LOSS), _loss(record, ACCEPTED_LOSS), count)
+        if ballot.is_in_favour and not math.isfinite(ballot.loss):
+            raise MessageError("plausibility", "a ballot favours a model whose loss is infinite")
+        return ballot
+
+
+_BALLOT_KEYS: Final = frozenset({IN_FAVOUR, LOSS, ACCEPTED_LOSS, NUM_EXAMPLES})
+
+
+def _loss(record: Mapping[str, object], key: str) -> float:
+    if key not in record:
+        raise MessageError("schema", f"field {key} is missing")
+    return _checked(key, record[key], float, low=-math.inf, high=math.inf)
 
 
 def _required(record: Mapping[str, object], key: str, kind: type[T]) -> T:

@@ -13,7 +13,7 @@ from daafl.strategies.collecting import Collector, Tally
 from daafl.strategies.exchange import model_record
 from daafl.strategies.mailbox import Mailbox, Outgoing
 from daafl.strategies.probing import median_log_losses, probe_messages, probed_log_losses
-from daafl.strategies.validation import checked_metrics, finite
+from daafl.strategies.validation import checked_evaluation, finite
 
 PROBE_NODES: Final = 10
 
@@ -32,11 +32,13 @@ def probe(
     for arrival in mailbox.ask(probe_messages(cohort, branch.packed)):
         if arrival.content is None:
             tally.failures[arrival.error] += 1
+            collector.strike(arrival.ticket, arrival.error)
             continue
         try:
             answers.append(probed_log_losses(arrival.content))
         except MessageError as error:
-            tally.rejected[error.reason] += 1
+            tally.refuse(error.reason)
+            collector.strike(arrival.ticket, error.reason)
     return median_log_losses(answers)
 
 
@@ -65,11 +67,13 @@ def federated_evaluation(
     for arrival in mailbox.ask(questions):
         if arrival.content is None:
             tally.failures[arrival.error] += 1
+            collector.strike(arrival.ticket, arrival.error)
             continue
         try:
-            reports.append(finite(checked_metrics(arrival.content)))
+            reports.append(checked_evaluation(arrival.content, arrival.ticket.num_examples))
         except MessageError as error:
-            tally.rejected[error.reason] += 1
+            tally.refuse(error.reason)
+            collector.strike(arrival.ticket, error.reason)
     return _weighted_mean(reports)
 
 

@@ -7,67 +7,41 @@ strategy is used for one thing, combining updates into a new model.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 from uuid import uuid4
 
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Result, Strategy
+from flwr.serverapp.strategy import Result, Strategy
 
 from daafl import __version__
-from daafl.autonomy.beliefs import Beliefs
-from daafl.autonomy.codec import JSON, encode
 from daafl.autonomy.hub import Hub
-from daafl.autonomy.journal import Journal
-from daafl.autonomy.knowledge import Knowledge
-from daafl.autonomy.plan import Knob, Plan, Scope
 from daafl.autonomy.policy import Loop
-from daafl.errors import ConfigError
-from daafl.learning.layout import Layout, Packed
+from daafl.errors import ConfigError, DaaflError
+from daafl.learning.layout import Layout
 from daafl.loops import default_loops
-from daafl.messages import TRAIN_LOSS
-from daafl.observability.events import Observer, RunInfo, RunSummary, Status
-from daafl.strategies.assignment import (
-    LOCAL_KNOBS,
-    LocalTraining,
-    node_settings,
-    same_for_all,
-)
-from daafl.strategies.branch import Branch
+from daafl.observability.events import Observer, RunSummary, Status
+from daafl.store.checkpoint import Checkpoint, Checkpoints
+from daafl.strategies.assignment import LocalTraining
 from daafl.strategies.clock import WallClock, clock_of
-from daafl.strategies.collecting import Collector, Terms
-from daafl.strategies.coordinator import Coordinator
-from daafl.strategies.exchange import PlainExchange
-from daafl.strategies.flower_optimizer import FlowerOptimizer
+from daafl.strategies.composing import MAIN_BRANCH, Job, composed
+from daafl.strategies.design import designed
 from daafl.strategies.flower_records import array_record
-from daafl.strategies.learner import Learner
-from daafl.strategies.mailbox import Mailbox
-from daafl.strategies.monitor import check_observable
 from daafl.strategies.optimizer import ServerOptimizer
-from daafl.strategies.pacing import PACING_KNOBS, Pacing
-from daafl.strategies.reflecting import FEDERATION, Record, Reflector
-from daafl.strategies.regime import Regime, Requirement, standing_down
-from daafl.strategies.roster import Roster
-from daafl.strategies.schedule import (
-    EvaluateFn,
-    Override,
-    Schedule,
-    check_overrides,
-    evaluator,
-)
+from daafl.strategies.pacing import NO_DEADLINE_S, Pacing
+from daafl.strategies.playing import Attempt, check_same_run, history_of
+from daafl.strategies.recording import Records
+from daafl.strategies.reflecting import FEDERATION
+from daafl.strategies.results import Results
+from daafl.strategies.schedule import EvaluateFn, Override
 from daafl.strategies.selection import Selection, uniform
 from daafl.strategies.settings import Settings
-from daafl.strategies.stopping import EarlyStopping, Progress
+from daafl.strategies.stopping import EarlyStopping
 from daafl.strategies.totals import Totals
-
-MAIN_BRANCH: Final = "main"
 
 
 class Autonomous(Strategy):
@@ -98,6 +72,9 @@ class Autonomous(Strategy):
         File for every decision and what came of it; none by default.
     knowledge
         SQLite file that carries what was learned from run to run; fresh by default.
+    checkpoints
+        Folder for the state of the run, from which it can go on when its process has ended; none
+        by default.
 
     Examples
     --------
@@ -120,44 +97,33 @@ class Autonomous(Strategy):
         observers: Sequence[Observer] = (),
         journal: Path | None = None,
         knowledge: Path | None = None,
+        checkpoints: Path | None = None,
     ) -> None:
         if isinstance(strategy, Autonomous):
             raise ConfigError("Autonomous cannot wrap Autonomous; give it the inner strategy")
-        if strategy is None:
-            strategy = FedAvg()
-        self.name = type(strategy).__name__
-        self._optimizer: ServerOptimizer = (
-            FlowerOptimizer(strategy) if isinstance(strategy, Strategy) else strategy
+        self._design = designed(
+            strategy,
+            pacing=pacing or Pacing(),
+            training=training or LocalTraining(),
+            settings=settings or Settings(),
+            loops=default_loops() if loops is None else loops,
+            overrides=overrides,
+            select=select,
         )
-        self._pacing = pacing or Pacing()
-        self._training = training or LocalTraining()
-        self._settings = settings or Settings()
+        self.name = self._design.name
+        self.regime = self._design.regime
+        self.absent = self._design.absent
         self._stopping = stopping or EarlyStopping()
-        self._overrides = tuple(overrides)
-        self._select = select
         self._observers = tuple(observers)
         self._journal = journal
         self._knowledge = knowledge
-        loops = default_loops() if loops is None else tuple(loops)
-        self.regime = Regime.of(PlainExchange.offers, self._pacing)
-        lacking = Requirement(individuals=self._optimizer.needs == "individuals").lacking(
-            self.regime
-        )
-        if lacking:
-            raise ConfigError(f"{self.name} cannot run in this federation: {lacking}")
-        self.absent = standing_down(loops, self.regime)
-        self._loops = tuple(loop for loop in loops if loop.policy.name not in self.absent)
-        check_observable(self._loops)
-        self._federation_hub = self._hub("federation", PACING_KNOBS)
-        self._branch_hub = self._hub("branch", LOCAL_KNOBS)
-        check_overrides(self._overrides, {**self._federation_hub.knobs, **self._branch_hub.knobs})
-        self._beliefs: Beliefs = {}
+        self._checkpoints = Checkpoints(checkpoints) if checkpoints is not None else None
         self.summary_of_run: RunSummary | None = None
 
     @property
     def hubs(self) -> Mapping[str, Hub]:
         """The hub of every target in this federation's journal, as `journal.replay` takes them."""
-        return {FEDERATION: self._federation_hub, MAIN_BRANCH: self._branch_hub}
+        return {FEDERATION: self._design.federation_hub, MAIN_BRANCH: self._design.branch_hub}
 
     def start(
         self,
@@ -168,6 +134,7 @@ class Autonomous(Strategy):
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: EvaluateFn | None = None,
+        resume_from: Checkpoint | None = None,
     ) -> Result:
         """Run the federation; the signature is Flower's.
 
@@ -187,6 +154,10 @@ class Autonomous(Strategy):
             Not used: nodes get ``train_config`` with every question.
         evaluate_fn
             Evaluates the model on the server; without it, the nodes evaluate.
+        resume_from
+            Checkpoint to go on from, under the arguments that the run was started with;
+            ``None`` starts a run. A grid that can be resumed makes the end the same as that of
+            a run in one go.
 
         Returns
         -------
@@ -196,7 +167,9 @@ class Autonomous(Strategy):
         Raises
         ------
         ConfigError
-            If the settings do not fit together.
+            If the settings do not fit together, or are not those of the checkpoint's run.
+        StoreError
+            If a file of the run cannot be written; the last checkpoint is intact.
         FederationError
             If the run cannot go on; observers have been told before.
         """
@@ -206,174 +179,88 @@ class Autonomous(Strategy):
             raise ConfigError(f"num_rounds is {num_rounds}, but must be 0 or more")
         arrays = {key: array.numpy() for key, array in initial_arrays.items()}
         layout = Layout.of(arrays)
+        job = Job(
+            layout,
+            layout.pack(arrays),
+            num_rounds,
+            timeout_s=min(timeout, NO_DEADLINE_S),
+            train_config=train_config,
+            evaluate_fn=evaluate_fn,
+        )
+        if resume_from is not None:
+            self.check_same_run(resume_from, layout)
+        history = None if resume_from is None else history_of(resume_from)
+        began_s = time.monotonic() - (history.seconds if history is not None else 0.0)
         clock = clock_of(grid)
         totals = Totals(version=__version__, is_virtual=not isinstance(clock, WallClock))
-        result, started_s = Result(), time.monotonic()
-        with ExitStack() as stack:
-            listeners = [totals, *self._observers]
+        results = Results()
+        listeners: list[Observer] = [totals, results, *self._observers]
 
-            def finish(status: Status, reason: str) -> None:
-                summary = totals.summary(status, reason, time.monotonic() - started_s)
-                self.summary_of_run = summary
-                for observer in listeners:
+        def finish(status: Status, reason: str) -> None:
+            seconds = time.monotonic() - began_s
+            self.summary_of_run = summary = totals.summary(status, reason, seconds)
+            for observer in listeners:
+                # Why a run could not go on matters more than what else fails after that.
+                with suppress(*(() if status == "completed" else (DaaflError, OSError))):
                     observer.finished(summary)
 
-            try:
-                record = self._recorder(stack, listeners)
-                mailbox = Mailbox(grid, clock)
-                settings = self._settings
-                roster = Roster(
+        try:
+            with Records(
+                self._journal,
+                self._knowledge,
+                self._design,
+                run=uuid4().hex if history is None else history.run,
+                keep_bytes=None if history is None else history.journal_bytes,
+            ) as records:
+                listeners.extend(records.learners)
+                parts = composed(
+                    self._design,
+                    job,
                     grid,
-                    mailbox,
-                    layout=layout.digest,
-                    min_nodes=settings.min_nodes,
-                    node_timeout_s=settings.node_timeout_s,
-                    reply_timeout_s=timeout,
-                )
-                roster.gather()
-                self._announce(listeners, roster, layout, num_rounds)
-                schedule = Schedule(
-                    num_rounds,
-                    evaluator(evaluate_fn, layout),
-                    settings.evaluate_every,
-                    self._overrides,
-                )
-                coordinator = Coordinator(
-                    schedule,
-                    layout,
-                    self._branch(layout, layout.pack(arrays)),
-                    mailbox=mailbox,
-                    roster=roster,
-                    collector=Collector(
-                        self._terms(layout, train_config),
-                        mailbox=mailbox,
-                        exchange=PlainExchange(settings.federation, layout),
-                        roster=roster,
-                    ),
-                    reflector=Reflector(
-                        self._federation_hub,
-                        self._branch_hub,
-                        plan=self._federation_plan(timeout),
-                        beliefs=self._beliefs,
-                        record=record,
-                    ),
+                    clock,
+                    beliefs=records.beliefs,
+                    record=records.append,
                     observers=listeners,
                 )
-                reason = self._play(coordinator, schedule, result)
-            except KeyboardInterrupt:
-                finish("stopped", "interrupted")
-                raise
-            except BaseException as error:
-                finish("failed", str(error) or type(error).__name__)
-                raise
-            finish("completed", reason)
-        result.arrays = array_record(layout.unpack(coordinator.branch.packed))
+                attempt = Attempt(
+                    design=self._design,
+                    job=job,
+                    parts=parts,
+                    stopping=self._stopping,
+                    totals=totals,
+                    results=results,
+                    records=records,
+                    observers=listeners,
+                    checkpoints=self._checkpoints,
+                    began_s=began_s,
+                )
+                if resume_from is None:
+                    attempt.start()
+                else:
+                    attempt.go_on(resume_from)
+                reason = attempt.play()
+        except KeyboardInterrupt:
+            finish("stopped", "interrupted")
+            raise
+        except BaseException as error:
+            finish("failed", str(error) or type(error).__name__)
+            raise
+        finish("completed", reason)
+        result = results.flower_result(is_federated=parts.schedule.evaluate is None)
+        result.arrays = array_record(layout.unpack(parts.branch.packed))
         return result
 
-    def _play(
-        self,
-        coordinator: Coordinator,
-        schedule: Schedule,
-        result: Result,
-    ) -> str:
-        """Run the steps; fill in Flower's result; return why the run ended."""
-        is_federated = schedule.evaluate is None
-        evaluated = (
-            result.evaluate_metrics_clientapp if is_federated else result.evaluate_metrics_serverapp
-        )
-        coordinator.open()
-        progress = Progress()
-        for step in range(1, schedule.num_rounds + 1):
-            record = coordinator.run_step()
-            if record.train_loss is not None:
-                result.train_metrics_clientapp[step] = MetricRecord({TRAIN_LOSS: record.train_loss})
-            if record.metrics:
-                evaluated[step] = MetricRecord(dict(record.metrics))
-            progress, reason = self._stopping.check(progress, record.metrics)
-            if reason is not None:
-                return reason
-        coordinator.check_learned()
-        return f"all {schedule.num_rounds} rounds done"
+    def check_same_run(self, checkpoint: Checkpoint, layout: Layout) -> None:
+        """Refuse a checkpoint that this strategy cannot go on from on a model of that layout.
 
-    def _branch(self, layout: Layout, packed: Packed) -> Branch:
-        self._optimizer.init(layout, packed)
-        knobs = tuple(self._branch_hub.knobs.values())
-        return Branch(
-            name=MAIN_BRANCH,
-            parent=None,
-            version=0,
-            packed=packed,
-            optimizer=self._optimizer,
-            plan=Plan.of(knobs, self._training.values()),
-            loops=self._branch_hub.init(self._beliefs),
-        )
-
-    def _federation_plan(self, timeout_s: float) -> Plan:
-        limit_s = min(self._pacing.reply_timeout_s, timeout_s)
-        pacing = replace(self._pacing, reply_timeout_s=limit_s)
-        return Plan.of(tuple(self._federation_hub.knobs.values()), pacing.values())
-
-    def _terms(self, layout: Layout, train_config: ConfigRecord | None) -> Terms:
-        return Terms(
-            federation=self._settings.federation,
-            layout=layout.digest,
-            seed=self._settings.seed,
-            settings=node_settings(train_config),
-            select=self._select,
-            assign=same_for_all,
-        )
-
-    def _hub(self, scope: Scope, knobs: Sequence[Knob]) -> Hub:
-        loops = tuple(loop for loop in self._loops if loop.scope == scope)
-        owned = [knob for loop in loops for knob in loop.policy.knobs]
-        others = [loop for loop in self._loops if loop.scope != scope]
-        elsewhere = {knob.name for knob in (PACING_KNOBS if scope == "branch" else LOCAL_KNOBS)}
-        elsewhere |= {knob.name for loop in others for knob in loop.policy.knobs}
-        return Hub(
-            loops,
-            {knob.name: knob for knob in (*knobs, *owned)},
-            elsewhere=frozenset(elsewhere),
-        )
-
-    def _recorder(self, stack: ExitStack, listeners: list[Observer]) -> Record:
-        """Open the journal and the knowledge; return where decisions are written down."""
-        if self._knowledge is not None:
-            knowledge = stack.enter_context(Knowledge.open(self._knowledge))
-            self._beliefs = knowledge.snapshot()
-            listeners.append(Learner(knowledge, run=uuid4().hex))
-        if self._journal is None:
-            return lambda *records: None
-        header = {
-            "seed": self._settings.seed,
-            "config_hash": self._config_hash(),
-            "version": __version__,
-            "beliefs": encode(self._beliefs),
-        }
-        journal = stack.enter_context(Journal.create(self._journal, header))
-        return lambda *records: _append(journal, records)
-
-    def _config_hash(self) -> str:
-        """Digest of what decides this run's decisions, apart from the data."""
-        parts = (self.name, self._pacing, self._training, self._settings, self._overrides)
-        loops = [repr(loop.policy) for loop in self._loops]
-        text = json.dumps([encode(part) for part in parts] + loops, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def _announce(
-        self, listeners: Sequence[Observer], roster: Roster, layout: Layout, num_rounds: int
-    ) -> None:
-        info = RunInfo(
-            task=self._settings.task,
-            strategy=self.name,
-            num_nodes=len(roster),
-            num_rounds=num_rounds,
-            num_parameters=layout.num_parameters,
-            seed=self._settings.seed,
-            knobs=(*self._federation_hub.knobs.values(), *self._branch_hub.knobs.values()),
-            absent=self.absent,
-        )
-        for observer in listeners:
-            observer.started(info)
+        Raises
+        ------
+        ConfigError
+            Naming what was different when the run was started.
+        StoreError
+            If it is no checkpoint of a run.
+        """
+        check_same_run(history_of(checkpoint), self._design, layout)
 
     # ---- Flower's hooks: only a strategy that wraps this one would call them ----------------
 
@@ -402,7 +289,3 @@ def _refuse_to_be_wrapped() -> NoReturn:
         "Autonomous must be the outermost strategy: a strategy around it would run Flower's own "
         "rounds and skip all of its steps; wrap the inner strategy instead"
     )
-
-
-def _append(journal: Journal, records: Sequence[Mapping[str, JSON]]) -> None:
-    journal.append(*records)

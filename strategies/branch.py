@@ -7,7 +7,7 @@ attributable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,8 +17,9 @@ from daafl.errors import FederationError
 from daafl.learning.layout import Packed, Vector
 from daafl.learning.update import Update
 from daafl.strategies.optimizer import ServerOptimizer, Tree
+from daafl.strategies.screening import Evidence, Standing
 
-RECENT_POINTS: Final = 8  # newest versions kept, besides those that somebody may ask for
+POINT_SPACING: Final = 6  # versions between restore points; a checkpoint holds them all on disk
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,14 @@ class RestorePoint:
 
 @dataclass(frozen=True)
 class Buffered:
-    """An update that waits to be combined, with the ticket it answers."""
+    """An update that waits to be combined, with the ticket it answers.
+
+    ``evidence`` is what screening keeps of it; ``None`` where nobody screens.
+    """
 
     ticket: int
     update: Update
+    evidence: Evidence | None = None
 
 
 @dataclass
@@ -63,7 +68,12 @@ class Branch:
     buffer
         Updates that wait for the step to close, in order of arrival.
     direction
-        Trained part of the last step's mean update; ``None`` before the first and after a restore.
+        Sketch of the last step's mean update; ``None`` before the first and after a restore.
+    standing
+        What screening has learned about the members.
+    accepted
+        Newest version that a committee has adopted, or nobody could be asked about; ``None`` where
+        committees do not vote.
     draws
         How often each node was asked at the version it was asked last: (version, count).
     """
@@ -80,6 +90,8 @@ class Branch:
     points: dict[int, RestorePoint] = field(default_factory=dict)
     buffer: list[Buffered] = field(default_factory=list)
     direction: Vector | None = None
+    standing: Standing = field(default_factory=Standing)
+    accepted: int | None = None
     draws: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def next_draw(self, node: int) -> int:
@@ -105,11 +117,12 @@ class Branch:
         """Let go of restore points nobody asks for and of bases that are no longer out.
 
         A version that is out, or that waits in the buffer, is still to be reported on; only then do
-        the loops know whether it is one to return to.
+        the loops know whether it is one to return to. Of those, a few are kept: whoever asks for
+        another gets one that is less than `POINT_SPACING` versions older.
         """
-        recent = sorted(self.points)[-RECENT_POINTS:]
         unreported = out.union(item.update.version for item in self.buffer)
-        kept = wanted.union(recent, unreported)
+        pinned = {self.version} if self.accepted is None else {self.version, self.accepted}
+        kept = _spaced(self.points, wanted.union(unreported), pinned)
         self.points = {v: point for v, point in self.points.items() if v in kept}
         self.bases = {v: base for v, base in self.bases.items() if v in out}
 
@@ -149,4 +162,25 @@ class Branch:
         self.buffer.clear()
         self.direction = None
         self.adopt(point.packed)
+        if self.accepted is not None and self.accepted > applied:
+            self.accepted = self.version
         return applied, {name: point.knobs[name] for name in knobs if name in point.knobs}
+
+
+def _spaced(held: Iterable[int], asked: Iterable[int], pinned: set[int]) -> set[int]:
+    """Return those of the versions held that serve every version asked for, and no more.
+
+    Each version asked for has one less than `POINT_SPACING` older, if there ever was one. Those in
+    ``pinned`` are kept in any case.
+
+    Examples
+    --------
+    >>> sorted(_spaced([1, 3, 7, 8, 9, 10], asked=[5, 6, 7, 8, 9, 10], pinned={10}))
+    [3, 9, 10]
+    """
+    versions, kept = sorted(held), set(pinned)
+    for version in sorted(asked):
+        if not any(0 <= version - other < POINT_SPACING for other in kept):
+            past = [other for other in versions if other <= version]
+            kept.update(past[-1:])
+    return kept

@@ -38,8 +38,12 @@ class WallClock:
         self._pause_s = first_pause_s
 
     def now_s(self) -> float:
-        """Return seconds since this clock was made."""
+        """Return seconds since this clock was made, or since `resume`, and those before it."""
         return time.monotonic() - self._start
+
+    def resume(self, now_s: float) -> None:
+        """Go on from ``now_s``: the time in which there was no coordinator does not count."""
+        self._start = time.monotonic() - now_s
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until the next poll is due."""

@@ -17,14 +17,18 @@ import numpy as np
 
 from daafl.errors import MessageError
 from daafl.learning.update import Update
+from daafl.loops.node_failures import RETRIES
 from daafl.messages import Assignment, Scalar
 from daafl.strategies.assignment import Assign
 from daafl.strategies.branch import Branch, Buffered
 from daafl.strategies.exchange import Exchange, Member
-from daafl.strategies.mailbox import Arrival, Mailbox, Purpose, Ticket
+from daafl.strategies.mailbox import UNSENT, Arrival, Mailbox, Purpose, Ticket
 from daafl.strategies.pacing import Pacing
 from daafl.strategies.roster import Roster
+from daafl.strategies.screening import Examiner
 from daafl.strategies.selection import NodeFacts, Selection
+from daafl.strategies.spool import Spool
+from daafl.strategies.standing import Conduct, Discipline, acquitted, barred, next_step, struck
 
 NONFINITE_MODEL: Final = "nonfinite_model"  # counted once when a step's model is not used
 _SELECTION_STREAM: Final = 1  # keeps draws of nodes apart from other seeded draws of the run
@@ -37,13 +41,24 @@ class Tally:
     rejected: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     num_replies: int = 0
+    num_refused: int = 0
+    sentenced: dict[int, str] = field(default_factory=dict)
+
+    def refuse(self, reason: str) -> None:
+        """Count a reply that failed a check, unlike one that is merely late or surplus."""
+        self.rejected[reason] += 1
+        self.num_refused += 1
 
     @property
     def nonfinite_fraction(self) -> float:
-        """Share of the replies that held NaN or infinity; 1 if what they combine to does."""
+        """Share of the replies that exploded, to NaN or beyond any credible size.
+
+        It is 1 if what the others combine to is not finite.
+        """
         if self.rejected[NONFINITE_MODEL]:
             return 1.0
-        return self.rejected["finiteness"] / max(self.num_replies, 1)
+        num_exploded = self.rejected["finiteness"] + self.rejected["norm"]
+        return num_exploded / max(self.num_replies, 1)
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,22 @@ class Terms:
     assign: Assign
 
 
+@dataclass(frozen=True)
+class CollectorState:
+    """What a collector carries from step to step.
+
+    Parameters
+    ----------
+    pacing
+        As in the last step; it holds for replies that come in before the next one collects.
+    conduct
+        Strikes against nodes, and who is in quarantine.
+    """
+
+    pacing: Pacing
+    conduct: Conduct
+
+
 class Collector:
     """Sends assignments for branches and collects the updates that come back.
 
@@ -77,23 +108,36 @@ class Collector:
         Settings of the run.
     mailbox, exchange, roster
         How nodes are reached, and which there are.
+    examiner
+        Takes down the evidence of an update when it comes in, since a large one then leaves
+        memory for a file.
     """
 
     def __init__(
-        self, terms: Terms, *, mailbox: Mailbox, exchange: Exchange, roster: Roster
+        self,
+        terms: Terms,
+        *,
+        mailbox: Mailbox,
+        exchange: Exchange,
+        roster: Roster,
+        examiner: Examiner,
     ) -> None:
         self._terms = terms
         self._mailbox = mailbox
         self._exchange = exchange
         self._roster = roster
+        self._examiner = examiner
+        self.spool = Spool()
         self._open: dict[str, Branch] = {}
         self._pacing = Pacing()
         self._settings: dict[str, tuple[int, Mapping[str, Scalar]]] = {}
         self.tally = Tally()
-        self.rejected_by_node: Counter[int] = Counter()
+        self.conduct = Conduct()
+        self._replacements = 0  # that may still be sent in this step
+        self._failed_now: set[int] = set()
         mailbox.on("train", self._receive)
 
-    def collect(self, branch: Branch, pacing: Pacing) -> list[Update]:
+    def collect(self, branch: Branch, pacing: Pacing) -> list[Buffered]:
         """Run one step's worth of training and return the updates to combine, in ticket order.
 
         Updates that are behind the branch's version are damped by 1/sqrt(1 + versions behind)
@@ -101,6 +145,9 @@ class Collector:
         """
         self._open[branch.name] = branch
         self._pacing = pacing
+        self.conduct = next_step(self.conduct)
+        self._failed_now.clear()
+        self._replacements = _num_retries(branch) * pacing.quorum
         deadline_s = self._mailbox.clock.now_s() + (pacing.deadline_s or math.inf)
         self._refill(branch)
         if self._may_close(branch) and not self._has_quorum(branch):
@@ -108,9 +155,13 @@ class Collector:
             self._mailbox.pump(lambda: bool(self._free_nodes(branch)), deadline_s)
             self._refill(branch)
         self._mailbox.pump(lambda: self._may_close(branch), deadline_s)
+        self._replacements = 0
         taken = self._taken(branch)
         ordered = sorted(taken, key=lambda item: (item.update.version, item.ticket))
-        return [_damped(item.update, branch.version - item.update.version) for item in ordered]
+        return [
+            replace(item, update=_damped(item.update, branch.version - item.update.version))
+            for item in ordered
+        ]
 
     def cohort(
         self, branch: Branch, count: int, purpose: Purpose, *, reply_timeout_s: float
@@ -120,15 +171,47 @@ class Collector:
         Training goes to free nodes. Other questions may queue behind training that counts, but
         nobody waits for nodes that are late already.
         """
-        if purpose == "train":
-            candidates = self._free_nodes(branch)
-        else:
-            late = self._mailbox.late_nodes()
-            candidates = self._roster.facts(node for node in branch.members if node not in late)
-        stream = [self._terms.seed, _SELECTION_STREAM, self._mailbox.last_id]
-        chosen = self._terms.select(candidates, count, np.random.default_rng(stream))
+        is_training = purpose == "train"
+        candidates = self._free_nodes(branch) if is_training else self.reachable(branch)
+        chosen = self._drawn(candidates, count)
+        return self.invited(branch, chosen, purpose, reply_timeout_s=reply_timeout_s)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run, for draws of nodes."""
+        return self._terms.seed
+
+    def reachable(self, branch: Branch) -> list[NodeFacts]:
+        """Return the members of the branch that may be asked and owe no answer that is late."""
+        out = self._mailbox.late_nodes() | self.quarantined(branch)
+        return self._roster.facts(node for node in branch.members if node not in out)
+
+    def quarantined(self, branch: Branch) -> frozenset[int]:
+        """Return the members of the branch that are asked for nothing, for what they did."""
+        return barred(self.conduct, branch.members, least=self._roster.min_nodes)
+
+    def troubled(self, branch: Branch) -> dict[int, str]:
+        """Return the members put into quarantine since the tally began, with their last fault."""
+        out = self.quarantined(branch)
+        return {node: fault for node, fault in self.tally.sentenced.items() if node in out}
+
+    def strike(self, ticket: Ticket, fault: str) -> None:
+        """Hold a message that was of no use against its node, whatever it was asked."""
+        if fault == UNSENT:
+            return  # it never heard of it
+        before, branch = self.conduct.of(ticket.node), self._open[ticket.branch]
+        self.conduct = struck(self.conduct, ticket.node, fault, Discipline.of(branch.plan))
+        self._failed_now.add(ticket.node)
+        if self.conduct.of(ticket.node).sentences > before.sentences:
+            self.tally.sentenced[ticket.node] = fault
+
+    def invited(
+        self, branch: Branch, nodes: Sequence[int], purpose: Purpose, *, reply_timeout_s: float
+    ) -> list[Member]:
+        """Return these members of the branch, with tickets and assignments."""
+        self._open[branch.name] = branch
         due_by_s = self._mailbox.clock.now_s() + reply_timeout_s
-        return [self._member(branch, node, purpose, due_by_s) for node in chosen]
+        return [self._member(branch, node, purpose, due_by_s) for node in nodes]
 
     def abandon(self, branch: Branch) -> None:
         """Stop counting on the training that is out for ``branch``."""
@@ -148,6 +231,41 @@ class Collector:
         """Return the versions of ``branch`` whose training still counts."""
         return frozenset(ticket.version for ticket in self._training(branch))
 
+    def state(self) -> CollectorState:
+        """Return what decides later steps, apart from the mailbox and the branches."""
+        return CollectorState(self._pacing, self.conduct)
+
+    def load(self, state: CollectorState, branch: Branch) -> None:
+        """Go on from an earlier `state`, collecting for ``branch``, whose buffer has been read."""
+        self._pacing = state.pacing
+        self.conduct = state.conduct
+        self._open[branch.name] = branch
+        # What lay in a file before takes none of the room in memory now, so that later updates
+        # find as much of it as they would have found then.
+        branch.buffer = [
+            item if item.update.received is None else self._spooled(item) for item in branch.buffer
+        ]
+
+    def send_again(self, branch: Branch, tickets: Sequence[Ticket]) -> None:
+        """Ask for training that was out when an earlier coordinator ended, as it was asked then.
+
+        The tickets keep their ids and have all of their time again. Nodes that are gone are left
+        out: their places are free.
+        """
+        now_s = self._mailbox.clock.now_s()
+        cohorts: dict[int, list[Member]] = {}
+        for ticket in tickets:
+            if ticket.assignment is None or ticket.version not in branch.bases:
+                continue
+            age_s = now_s - ticket.sent_at_s
+            again = replace(ticket, sent_at_s=now_s, due_by_s=ticket.due_by_s + age_s)
+            cohorts.setdefault(ticket.version, []).extend(
+                Member(facts.address, again, ticket.assignment)
+                for facts in self._roster.facts([ticket.node])
+            )
+        for version, cohort in cohorts.items():
+            self._mailbox.send(self._exchange.begin(cohort, branch.bases[version]))
+
     def _abandon(self, branch: Branch, should_abandon: Callable[[Ticket], bool]) -> int:
         return self._mailbox.abandon(
             lambda t: t.purpose == "train" and t.branch == branch.name and should_abandon(t)
@@ -157,15 +275,31 @@ class Collector:
         return [t for t in self._mailbox.live("train") if t.branch == branch.name]
 
     def _free_nodes(self, branch: Branch) -> list[NodeFacts]:
-        busy = self._mailbox.busy_nodes()
-        return self._roster.facts(node for node in branch.members if node not in busy)
+        out = self._mailbox.busy_nodes() | self.quarantined(branch)
+        return self._roster.facts(node for node in branch.members if node not in out)
 
     def _refill(self, branch: Branch) -> None:
         wanted = self._pacing.concurrency - len(self._training(branch))
         if wanted <= 0 or self._has_quorum(branch):
             return
         timeout_s = self._pacing.reply_timeout_s
-        cohort = self.cohort(branch, wanted, "train", reply_timeout_s=timeout_s)
+        self._begin(branch, self.cohort(branch, wanted, "train", reply_timeout_s=timeout_s))
+
+    def _replace(self, branch: Branch) -> None:
+        """Ask another node in place of one that failed, if the step has a replacement left."""
+        if self._replacements < 1 or self._has_quorum(branch):
+            return
+        others = [f for f in self._free_nodes(branch) if f.node not in self._failed_now]
+        chosen = self._drawn(others, 1)
+        timeout_s = self._pacing.reply_timeout_s
+        self._begin(branch, self.invited(branch, chosen, "train", reply_timeout_s=timeout_s))
+        self._replacements -= len(chosen)
+
+    def _drawn(self, candidates: Sequence[NodeFacts], count: int) -> list[int]:
+        stream = [self._terms.seed, _SELECTION_STREAM, self._mailbox.last_id]
+        return self._terms.select(candidates, count, np.random.default_rng(stream))
+
+    def _begin(self, branch: Branch, cohort: Sequence[Member]) -> None:
         if cohort:
             branch.bases[branch.version] = branch.packed
             self._mailbox.send(self._exchange.begin(cohort, branch.packed))
@@ -182,6 +316,7 @@ class Collector:
             draw=branch.next_draw(node) if purpose == "train" else 0,
             sent_at_s=self._mailbox.clock.now_s(),
             due_by_s=due_by_s,
+            num_examples=facts.num_examples,
         )
         assignment = Assignment(
             federation=self._terms.federation,
@@ -197,6 +332,8 @@ class Collector:
             layout=self._terms.layout,
             settings=self._node_settings(branch),
         )
+        if purpose == "train":
+            ticket = replace(ticket, assignment=assignment)
         return Member(facts.address, ticket, assignment)
 
     def _node_settings(self, branch: Branch) -> Mapping[str, Scalar]:
@@ -212,20 +349,35 @@ class Collector:
         branch = self._open[ticket.branch]
         if arrival.content is None:
             self.tally.failures[arrival.error] += 1
+            self.strike(ticket, arrival.error)
             received = self._exchange.expire(ticket)
         else:
             self.tally.num_replies += 1
             try:
                 received = self._exchange.receive(arrival, branch.bases[ticket.version])
             except MessageError as error:
-                self.tally.rejected[error.reason] += 1
-                self.rejected_by_node[ticket.node] += 1
+                self.tally.refuse(error.reason)
+                self.strike(ticket, error.reason)
                 received = self._exchange.expire(ticket)
         self._mailbox.send(received.outgoing)
-        branch.buffer.extend(Buffered(ticket.id, update) for update in received.updates)
+        branch.buffer.extend(self._buffered(ticket, update) for update in received.updates)
+        for sender in (sender for update in received.updates for sender in update.senders):
+            self.conduct = acquitted(self.conduct, sender)
         # Not after a failure: if all nodes fail, the step must come to an end.
         if self._pacing.refill == "reply" and received.updates:
             self._refill(branch)
+        elif ticket.node in self._failed_now:
+            self._replace(branch)
+
+    def _buffered(self, ticket: Ticket, update: Update) -> Buffered:
+        """Return an update with its evidence; one that goes to a file is no longer held whole."""
+        return self._spooled(Buffered(ticket.id, update, self._examiner.evidence(update.delta)))
+
+    def _spooled(self, item: Buffered) -> Buffered:
+        held = self.spool.held(item.update.delta)
+        if held is item.update.delta:
+            return item
+        return replace(item, update=replace(item.update, delta=held, received=None))
 
     def _may_close(self, branch: Branch) -> bool:
         return self._has_quorum(branch) or not self._training(branch)
@@ -253,3 +405,7 @@ def _damped(update: Update, staleness: int) -> Update:
     if staleness == 0:
         return update
     return replace(update, damping=1.0 / math.sqrt(1.0 + staleness), received=None)
+
+
+def _num_retries(branch: Branch) -> int:
+    return int(branch.plan.number(RETRIES.name)) if RETRIES.name in branch.plan else 0

@@ -13,7 +13,29 @@ from typing import Final
 from daafl.loops import default_loops
 from daafl.strategies.capabilities import CAPABILITIES, REFUSED
 from daafl.strategies.fedexp import FedExP
+from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.regime import Regime, Requirement, loop_requirement
+from daafl.strategies.robust import (
+    Bucketing,
+    CentredClipping,
+    CoordinateMedian,
+    GeometricMedian,
+    Krum,
+    MultiKrum,
+    TrimmedMean,
+)
+
+OPTIMIZERS: Final[tuple[type[ServerOptimizer], ...]] = (
+    FedExP,
+    CoordinateMedian,
+    TrimmedMean,
+    GeometricMedian,
+    CentredClipping,
+    Krum,
+    MultiKrum,
+    Bucketing,
+)
+"""daafl's own server optimisers."""
 
 REGIMES: Final[Mapping[str, Regime]] = MappingProxyType(
     {
@@ -40,7 +62,12 @@ def parts() -> Iterator[Part]:
     for strategy, capability in CAPABILITIES.items():
         requirement = Requirement(individuals=capability.needs == "individuals")
         yield Part("optimizer", strategy.__name__, requirement)
-    yield Part("optimizer", "FedExP", Requirement(individuals=FedExP.needs == "individuals"))
+    flower_names = {strategy.__name__ for strategy in CAPABILITIES}
+    for own in OPTIMIZERS:
+        name = own.__name__
+        if name in flower_names:
+            name = f"daafl.strategies.{name}"
+        yield Part("optimizer", name, Requirement(individuals=own.needs == "individuals"))
     for loop in default_loops():
         yield Part("loop", loop.policy.name, loop_requirement(loop))
 

@@ -4,8 +4,8 @@
 
     plan -> select -> assign -> Exchange.begin -> Mailbox ====> nodes
                                                     <====  updates
-    Exchange.receive (validate) -> buffer -> damping -> ServerOptimizer.combine
-      -> adopt on the branch -> facts -> hubs -> journal -> (restore) -> next plan
+    Exchange.receive (validate) -> buffer -> screen -> damping -> ServerOptimizer.combine
+      -> vote -> adopt on the branch -> facts -> hubs -> journal -> (restore) -> next plan
 
 The coordinator decides nothing. It measures, lets the loops reason, and acts on what is written in
 the journal.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NoReturn
 
 import numpy as np
@@ -23,7 +23,8 @@ import numpy as np
 from daafl.errors import DaaflError, FederationError
 from daafl.learning.layout import Layout
 from daafl.learning.update import Update
-from daafl.observability.events import Observer, StepRecord
+from daafl.observability.events import Flag, Observer, StepRecord, Vote
+from daafl.store.unbroken import unbroken
 from daafl.strategies.aggregation import weighted_mean
 from daafl.strategies.asking import federated_evaluation, probe
 from daafl.strategies.branch import Branch
@@ -32,6 +33,7 @@ from daafl.strategies.mailbox import Mailbox
 from daafl.strategies.monitor import StepFacts, cosine, norm, reported_losses
 from daafl.strategies.pacing import Pacing
 from daafl.strategies.probing import PROBE_RATES
+from daafl.strategies.quality import SCREENED_OUT, QualityControl
 from daafl.strategies.reflecting import Reflector
 from daafl.strategies.roster import Roster
 from daafl.strategies.schedule import Schedule
@@ -41,6 +43,39 @@ MANY_FAILURES: Final = 20  # if so many messages failed in them, or as many as t
 IDLE_STEPS: Final = 10  # steps in a row without a new model after which a run has failed
 
 Kind = Literal["probe", "train"]
+
+
+@dataclass(frozen=True)
+class CoordinatorState:
+    """What a coordinator carries from step to step, apart from the branch and the loops.
+
+    Parameters
+    ----------
+    step
+        Steps done.
+    silent_steps, failures, idle_steps
+        Steps in a row without a reply, messages that failed in them, and steps without a model.
+    was_restored
+        Whether the loops are still to hear of a restore.
+    first_loss
+        First finite loss of the run.
+    has_learned, reasons
+        Whether there ever was a new model, and what went wrong in the last step.
+    share, factor
+        Share of the updates out that steps combine, and the product of what the optimiser was
+        scaled by.
+    """
+
+    step: int
+    silent_steps: int
+    failures: int
+    idle_steps: int
+    was_restored: bool
+    first_loss: float | None
+    has_learned: bool
+    reasons: tuple[str, ...] | None
+    share: float
+    factor: float
 
 
 class Coordinator:
@@ -58,6 +93,8 @@ class Coordinator:
         How nodes are reached.
     reflector
         The loops.
+    quality
+        Screens updates and asks committees.
     observers
         Told about every step.
     """
@@ -72,6 +109,7 @@ class Coordinator:
         roster: Roster,
         collector: Collector,
         reflector: Reflector,
+        quality: QualityControl,
         observers: Sequence[Observer],
     ) -> None:
         self._schedule = schedule
@@ -81,13 +119,16 @@ class Coordinator:
         self._roster = roster
         self._collector = collector
         self._reflector = reflector
+        self._quality = quality
         self._observers = observers
         self._silent_steps = self._failures = self._idle_steps = 0
         self._was_restored = False
+        self._flags: tuple[Flag, ...] = ()
+        self._vote: Vote | None = None
         self._first_loss: float | None = None
         self._has_learned = False
-        self._last: StepRecord | None = None
-        self._share = 1.0
+        self._reasons: tuple[str, ...] | None = None  # what went wrong in the last step
+        self._share = self._factor = 1.0
         self.step = 0
 
     def open(self) -> None:
@@ -95,10 +136,37 @@ class Coordinator:
         self.branch.members = self._roster.nodes
         self._rescale()
         self.branch.mark()
+        self._quality.open(self.branch)
         self._reflector.reflect(
             self.branch,
             StepFacts(version=self.branch.version, num_nodes=len(self.branch.members)),
         )
+
+    def state(self) -> CoordinatorState:
+        """Return what decides later steps, apart from the branch and the loops."""
+        return CoordinatorState(
+            step=self.step,
+            silent_steps=self._silent_steps,
+            failures=self._failures,
+            idle_steps=self._idle_steps,
+            was_restored=self._was_restored,
+            first_loss=self._first_loss,
+            has_learned=self._has_learned,
+            reasons=self._reasons,
+            share=self._share,
+            factor=self._factor,
+        )
+
+    def load(self, state: CoordinatorState) -> None:
+        """Go on from an earlier `state` instead of opening; the branch has been loaded before."""
+        self.step = state.step
+        self._silent_steps, self._idle_steps = state.silent_steps, state.idle_steps
+        self._failures = state.failures
+        self._was_restored, self._first_loss = state.was_restored, state.first_loss
+        self._has_learned, self._reasons = state.has_learned, state.reasons
+        self._share, self._factor = state.share, state.factor
+        if state.factor != 1.0:
+            self.branch.optimizer.scale(state.factor)
 
     def run_step(self) -> StepRecord:
         """Run one step, with a probe before it if the plan asks for one.
@@ -126,9 +194,12 @@ class Coordinator:
         up, down = mailbox.bytes_up, mailbox.bytes_down
         knobs = {**self._reflector.plan.values, **branch.plan.values}
         tally = self._collector.tally = Tally()
+        self._flags, self._vote = (), None
         facts = act(tally)
         end_s = mailbox.clock.now_s()
         metrics = self._evaluated(tally) if kind == "train" else {}
+        troubled = self._collector.troubled(branch)
+        quarantined = tuple(sorted(self._collector.quarantined(branch) - troubled.keys()))
         facts = replace(
             facts,
             step=self.step,
@@ -137,20 +208,26 @@ class Coordinator:
             evaluation_loss=metrics.get("loss"),
             accuracy=metrics.get("accuracy"),
             round_seconds=end_s - start_s if kind == "train" else None,
-            num_rejected=tally.rejected.total(),
+            num_rejected=tally.num_refused,
             num_failures=tally.failures.total(),
             nonfinite_fraction=tally.nonfinite_fraction,
             num_nodes=len(branch.members),
             bytes_up=mailbox.bytes_up - up,
             bytes_down=mailbox.bytes_down - down,
             restored=self._was_restored,
+            troubled_nodes=tuple(troubled),
+            troubles=tuple(troubled.values()),
+            num_quarantined=len(quarantined),
         )
         reflection = self._reflector.reflect(branch, facts)
         if reflection.restored is not None:
             self._collector.abandon(branch)
+        restored = reflection.restored
+        if restored is None and self._vote is not None and self._vote.outcome == "rejected":
+            restored = self._vote.accepted
         # The loops are to hear of a restore together with the training that followed it.
         was_restored = self._was_restored and kind == "probe"
-        self._was_restored = was_restored or reflection.restored is not None
+        self._was_restored = was_restored or restored is not None
         branch.prune(
             wanted=self._reflector.wanted_versions(branch),
             out=self._collector.versions_out(branch),
@@ -175,10 +252,14 @@ class Coordinator:
             bytes_down=facts.bytes_down,
             decisions=reflection.decisions,
             insights=reflection.insights,
-            restored=reflection.restored,
+            restored=restored,
+            flags=self._flags,
+            vote=self._vote,
+            quarantined=quarantined,
         )
-        for observer in self._observers:
-            observer.stepped(record)
+        with unbroken():
+            for observer in self._observers:
+                observer.stepped(record)
         return record
 
     @property
@@ -199,39 +280,68 @@ class Coordinator:
     def _train(self, tally: Tally) -> StepFacts:
         branch = self.branch
         pacing = self._pacing
-        updates = self._collector.collect(branch, pacing)
+        collected = self._collector.collect(branch, pacing)
+        facts = StepFacts(pace=min(len(collected) / pacing.out(len(branch.members)), 1.0))
+        kept = self._quality.screen(branch, collected, facts)
+        self._flags = kept.flags
+        if kept.flags:
+            tally.rejected[SCREENED_OUT] += len(kept.flags)
+        facts = self._with_losses(kept.facts, kept.updates)
+        if not kept.updates:
+            return facts
+        mean, total = weighted_mean(self._collector.spool.passing(kept.updates))
+        direction = self._quality.direction(mean)
+        facts = replace(
+            facts,
+            num_updates=len(kept.updates),
+            num_examples=total,
+            staleness=branch.version - min(update.version for update in kept.updates),
+            cosine=cosine(branch.direction, direction),
+            update_norm=norm(self._layout.trained(mean)),
+            mean_client_norm=float(np.mean(kept.norms)),
+        )
+        if not self._combine(kept.updates):
+            tally.rejected[NONFINITE_MODEL] += 1
+            return facts
+        branch.direction = direction
+        self._collector.abandon_stale(branch)
+        contributors = frozenset(sender for item in collected for sender in item.update.senders)
+        return self._voted(facts, contributors, tally)
+
+    def _with_losses(self, facts: StepFacts, updates: Sequence[Update]) -> StepFacts:
         report = reported_losses(updates)
         if self._first_loss is None:
             self._first_loss = report.loss
-        facts = StepFacts(
+        return replace(
+            facts,
             loss=report.loss,
             first_loss=self._first_loss,
             trimmed_loss=report.trimmed,
             loss_mad=report.mad,
             loss_version=report.version,
-            pace=min(len(updates) / pacing.out(len(branch.members)), 1.0),
         )
-        if not updates:
+
+    def _voted(self, facts: StepFacts, contributors: frozenset[int], tally: Tally) -> StepFacts:
+        """Let a committee vote if it is time; a rejected model is given up."""
+        branch = self.branch
+        self._vote = vote = self._quality.vote(
+            branch,
+            self.step,
+            contributors,
+            tally=tally,
+            timeout_s=self._pacing.reply_timeout_s,
+        )
+        if vote is None:
             return facts
-        mean, total = weighted_mean(updates)
-        direction = self._layout.trained(mean)
-        facts = replace(
+        if vote.outcome == "rejected":
+            self._reflector.give_up(branch, vote.accepted)
+            self._collector.abandon(branch)
+        num_votes = vote.in_favour + vote.against
+        return replace(
             facts,
-            num_updates=len(updates),
-            num_examples=total,
-            staleness=branch.version - min(update.version for update in updates),
-            cosine=cosine(branch.direction, direction),
-            update_norm=norm(direction),
-            mean_client_norm=float(
-                np.mean([norm(self._layout.trained(u.delta)) or 0.0 for u in updates])
-            ),
+            vote_outcome=vote.outcome,
+            vote_share=vote.in_favour / num_votes if num_votes else None,
         )
-        if self._combine(updates):
-            branch.direction = direction
-            self._collector.abandon_stale(branch)
-        else:
-            tally.rejected[NONFINITE_MODEL] += 1
-        return facts
 
     def _combine(self, updates: Sequence[Update]) -> bool:
         """Adopt the combined model, or keep the present one if it is not finite.
@@ -291,7 +401,9 @@ class Coordinator:
         """Tell the optimiser when steps begin to combine a smaller or larger share of updates."""
         share = self._pacing.share(len(self.branch.members))
         if share != self._share:
-            self.branch.optimizer.scale(share / self._share)
+            factor = share / self._share
+            self.branch.optimizer.scale(factor)
+            self._factor *= factor
             self._share = share
 
     def check_learned(self) -> None:
@@ -302,14 +414,15 @@ class Coordinator:
         FederationError
             With the reasons of the last step.
         """
-        if self._last is not None and not self._has_learned:
-            self._fail(f"no update could be used in any of {self.step} steps", self._last)
+        if self._reasons is not None and not self._has_learned:
+            self._fail(f"no update could be used in any of {self.step} steps")
 
     def _check_alive(self, record: StepRecord) -> None:
         has_model = record.num_updates > 0 and NONFINITE_MODEL not in record.rejected
         has_replies = record.num_updates > 0 or bool(record.rejected)
         self._has_learned |= has_model
-        self._last = record
+        counts = (*record.failures.items(), *record.rejected.items())
+        self._reasons = tuple(f"{reason}: {count}" for reason, count in counts)
         self._idle_steps = 0 if has_model else self._idle_steps + 1
         self._silent_steps = 0 if has_replies else self._silent_steps + 1
         self._failures = 0 if has_replies else self._failures + sum(record.failures.values())
@@ -321,13 +434,13 @@ class Coordinator:
             what = f"no update could be used for {IDLE_STEPS} steps"
         else:
             return
-        self._fail(what, record)
+        self._fail(what)
 
-    def _fail(self, what: str, record: StepRecord) -> NoReturn:
-        reasons = [f"{k}: {n}" for k, n in (*record.failures.items(), *record.rejected.items())]
+    def _fail(self, what: str) -> NoReturn:
+        reasons = ", ".join(self._reasons or ()) or "nothing came in"
         failure = self._mailbox.last_failure
         said = f"; the last failure was {failure}" if failure else ""
         raise FederationError(
-            f"{what} (in step {self.step}: {', '.join(reasons) or 'nothing came in'}); "
+            f"{what} (in step {self.step}: {reasons}); "
             f"{len(self._roster)} nodes are known{said}"
         )

@@ -10,21 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, MessageType, RecordDict
 
-from daafl.errors import MessageError
+from daafl.errors import MessageError, StoreError
 from daafl.learning.layout import Layout, Packed
 from daafl.learning.update import Update
-from daafl.messages import ARRAYS, CONFIG, PACKED, Assignment
+from daafl.messages import ARRAYS, CONFIG, NUM_EXAMPLES, PACKED, Assignment
+from daafl.store.tree import Tree
 from daafl.strategies.mailbox import Arrival, Outgoing, Ticket
 from daafl.strategies.regime import Offer
-from daafl.strategies.validation import (
-    check_finite,
-    checked_envelope,
-    checked_metrics,
-    checked_model,
-)
+from daafl.strategies.validation import Accepted, Terms, validated
 
 
 @dataclass(frozen=True)
@@ -58,6 +53,12 @@ class Exchange(Protocol):
     def expire(self, ticket: Ticket) -> Received:
         """Take note that ``ticket`` will not be answered."""
 
+    def state(self) -> Tree:
+        """Return what it must remember over a restart of the coordinator."""
+
+    def load(self, state: Tree) -> None:
+        """Take over what `state` returned."""
+
 
 class PlainExchange:
     """Every node sends its trained model in the clear.
@@ -69,16 +70,17 @@ class PlainExchange:
     layout
         Layout of the model.
     memory
-        Identities of accepted updates that are remembered to refuse repeated ones.
+        Nodes and branches of which the last accepted update is remembered, so that it is not
+        accepted again; beyond it, the one that was silent longest is forgotten.
     """
 
     offers = Offer(individuals=True, losses="per_node")
 
-    def __init__(self, federation: str, layout: Layout, memory: int = 100_000) -> None:
+    def __init__(self, federation: str, layout: Layout, memory: int = 1_000_000) -> None:
         self._federation = federation
         self._layout = layout
         self._memory = memory
-        self._accepted: dict[tuple[str, str, int, int, int], None] = {}
+        self._last: dict[tuple[str, int], Accepted] = {}  # by branch and node, oldest first
 
     def begin(self, cohort: Sequence[Member], packed: Packed) -> list[Outgoing]:
         """Return one TRAIN message per member; all share one copy of the model."""
@@ -99,27 +101,22 @@ class PlainExchange:
         Raises
         ------
         MessageError
-            If the update fails a check or was accepted before (reason ``duplicate``).
+            If the update fails one of the checks of `daafl.strategies.validation`.
         """
-        content = arrival.content
-        if content is None:
+        if arrival.content is None:
             raise MessageError("schema", "the reply is empty")
-        envelope = checked_envelope(content, arrival.ticket, self._federation)
-        if envelope.key in self._accepted:
-            raise MessageError("duplicate", f"update {envelope.key} was accepted before")
-        metrics = checked_metrics(content)
-        packed = checked_model(content, self._layout)
-        with np.errstate(over="ignore", invalid="ignore"):  # refused in the next line
-            delta = self._layout.vector(packed) - self._layout.vector(base)
-        check_finite(delta)
-        self._remember(envelope.key)
+        ticket = arrival.ticket
+        sender = (ticket.branch, ticket.node)
+        terms = Terms(self._federation, ticket, self._layout, base, self._last.get(sender))
+        checked = validated(arrival.content, terms)
+        self._remember(sender, Accepted(ticket.version, checked.envelope.sequence))
         update = Update(
-            delta=delta,
-            num_examples=metrics["num-examples"],
-            senders=(arrival.ticket.node,),
-            version=arrival.ticket.version,
-            metrics=metrics,
-            received=packed,
+            delta=checked.delta,
+            num_examples=checked.metrics[NUM_EXAMPLES],
+            senders=(ticket.node,),
+            version=ticket.version,
+            metrics=checked.metrics,
+            received=checked.packed,
         )
         return Received(updates=[update])
 
@@ -127,10 +124,35 @@ class PlainExchange:
         """Return nothing: in the clear, nobody else depends on a missing update."""
         return Received()
 
-    def _remember(self, key: tuple[str, str, int, int, int]) -> None:
-        self._accepted[key] = None
-        while len(self._accepted) > self._memory:
-            del self._accepted[next(iter(self._accepted))]
+    def state(self) -> Tree:
+        """Return per branch and node the version and sequence of the last accepted update."""
+        return [[*sender, last.version, last.sequence] for sender, last in self._last.items()]
+
+    def load(self, state: Tree) -> None:
+        """Take over what `state` returned.
+
+        Raises
+        ------
+        StoreError
+            If it is something else.
+        """
+        last: dict[tuple[str, int], Accepted] = {}
+        for row in state if isinstance(state, list | tuple) else [state]:
+            match row:
+                case [str(branch), int(node), int(version), int(sequence)]:
+                    last[branch, node] = Accepted(version, sequence)
+                case _:
+                    raise StoreError(
+                        f"the state of an exchange holds {str(row)[:80]!r}, not a branch, a node, "
+                        "a version and a sequence; use another checkpoint"
+                    )
+        self._last = last
+
+    def _remember(self, sender: tuple[str, int], accepted: Accepted) -> None:
+        self._last.pop(sender, None)
+        self._last[sender] = accepted
+        while len(self._last) > self._memory:
+            del self._last[next(iter(self._last))]
 
 
 def model_record(packed: Packed) -> ArrayRecord:

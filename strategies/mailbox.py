@@ -20,11 +20,12 @@ from flwr.serverapp import Grid
 
 from daafl.errors import FederationError
 from daafl.flower import failure_name
+from daafl.messages import Assignment
 from daafl.strategies.clock import Clock, WallClock
 
 log: Final = logging.getLogger(__name__)
 
-Purpose = Literal["hello", "train", "probe", "evaluate"]
+Purpose = Literal["hello", "train", "probe", "evaluate", "vote"]
 FORGET_AFTER: Final = 3.0  # timeouts after which a silent node may be asked again
 TIMEOUT: Final = "timeout"  # why a ticket failed: its node was silent until it was due
 UNSENT: Final = "unsent"  # ... or the grid did not take the message
@@ -50,6 +51,10 @@ class Ticket:
         On the coordinator's clock; a reply after ``due_by_s`` does not count.
     is_live
         Whether the reply still counts.
+    assignment
+        What a node was asked, if it was asked to train; it is asked the same again after a restart.
+    num_examples
+        Training examples the node says it holds; a report of many more is refused.
     """
 
     id: int
@@ -61,6 +66,8 @@ class Ticket:
     sent_at_s: float
     due_by_s: float
     is_live: bool = True
+    assignment: Assignment | None = None
+    num_examples: int = 0
 
     @property
     def forget_at_s(self) -> float:
@@ -90,6 +97,31 @@ class Outgoing:
     address: int
     message_type: str
     content: RecordDict
+
+
+@dataclass(frozen=True)
+class MailboxState:
+    """What a mailbox holds between two steps.
+
+    Parameters
+    ----------
+    out
+        Tickets that are out, oldest first, each with the id of its message.
+    unsent
+        Those of the ids that stand for messages which the grid did not take.
+    last_id, bytes_up, bytes_down
+        Tickets given out, and bytes so far.
+    last_failure, told
+        As the mailbox knows them.
+    """
+
+    out: tuple[tuple[str, Ticket], ...]
+    unsent: tuple[str, ...]
+    last_id: int
+    bytes_up: int
+    bytes_down: int
+    last_failure: str
+    told: tuple[str, ...]
 
 
 class Mailbox:
@@ -181,6 +213,35 @@ class Mailbox:
                 self._unsent.add(key)
         self.bytes_down += sum(sizes)
 
+    def state(self) -> MailboxState:
+        """Return what is out, and the counts; only between steps, when nobody waits for answers."""
+        return MailboxState(
+            out=tuple(self._out.items()),
+            unsent=tuple(sorted(self._unsent)),
+            last_id=self._last_id,
+            bytes_up=self.bytes_up,
+            bytes_down=self.bytes_down,
+            last_failure=self.last_failure,
+            told=tuple(sorted(self._told)),
+        )
+
+    def load(self, state: MailboxState, *, is_still_out: bool) -> None:
+        """Go on from an earlier `state`.
+
+        Parameters
+        ----------
+        state
+            From `state`.
+        is_still_out
+            Whether the grid still has the messages; else nothing is out, and whoever sent them is
+            to send them again.
+        """
+        self._out = dict(state.out) if is_still_out else {}
+        self._unsent = set(state.unsent) if is_still_out else set()
+        self._last_id = state.last_id
+        self.bytes_up, self.bytes_down = state.bytes_up, state.bytes_down
+        self.last_failure, self._told = state.last_failure, set(state.told)
+
     def abandon(self, should_abandon: Callable[[Ticket], bool]) -> int:
         """Stop counting on the live tickets that ``should_abandon`` names; return how many.
 
@@ -210,17 +271,44 @@ class Mailbox:
             self._expire()
         return True
 
-    def ask(self, outgoing: Sequence[Outgoing]) -> list[Arrival]:
+    def ask(
+        self,
+        outgoing: Sequence[Outgoing],
+        *,
+        is_settled: Callable[[Sequence[Arrival]], bool] | None = None,
+    ) -> list[Arrival]:
         """Send questions and return what became of each, in ticket order.
 
         Everything else is filed as usual meanwhile, and a receiver may ask in turn.
+
+        Parameters
+        ----------
+        outgoing
+            The questions.
+        is_settled
+            Whether the arrivals so far settle the matter. The others are then waited for as long
+            again as it took, and abandoned, so that one silent node does not hold up everybody.
         """
         if not outgoing:
             return []
         arrivals: list[Arrival] = []
-        self._asked.update((item.ticket.id, arrivals) for item in outgoing)
+        asked = {item.ticket.id for item in outgoing}
+        start_s = self._clock.now_s()
+        self._asked.update((ticket_id, arrivals) for ticket_id in asked)
         self.send(outgoing)
-        self.pump(lambda: len(arrivals) == len(outgoing), math.inf)
+
+        def are_all_in() -> bool:
+            return len(arrivals) == len(asked)
+
+        if is_settled is None:
+            self.pump(are_all_in, math.inf)
+        else:
+            self.pump(lambda: are_all_in() or is_settled(arrivals), math.inf)
+            now_s = self._clock.now_s()
+            self.pump(are_all_in, now_s + (now_s - start_s))
+            self.abandon(lambda ticket: ticket.id in asked)
+            for ticket_id in asked:
+                self._asked.pop(ticket_id, None)
         return sorted(arrivals, key=lambda arrival: arrival.ticket.id)
 
     def _next_s(self, key: str, ticket: Ticket) -> float:

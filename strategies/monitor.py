@@ -46,7 +46,7 @@ class StepFacts:
     evaluation_loss, accuracy
         Evaluation of the model after the step.
     cosine
-        Between this step's mean update and the last one, in [-1, 1].
+        Between this step's mean update and the last one, in [-1, 1], taken from their sketches.
     update_norm, mean_client_norm
         Norm of the mean update, and mean norm of the single ones.
     pace
@@ -69,6 +69,24 @@ class StepFacts:
         Members of the branch.
     bytes_up, bytes_down
         Payload bytes from and to nodes.
+    num_screened, num_flagged
+        Updates that screening looked at, and those it left out.
+    flagged_nodes, suspects
+        Senders of those left out now, and all nodes whose record speaks against them.
+    num_known
+        Nodes of which screening has a record.
+    trusted_scores
+        Scores of this step's updates whose senders were in good standing before, ascending; evenly
+        spaced order statistics if there are many.
+    num_trusted_flagged
+        How many of those senders' updates were left out.
+    vote_outcome, vote_share
+        What a committee decided about the model, and the share in favour; empty and ``None`` if
+        none was asked.
+    troubled_nodes, troubles
+        Nodes that were put into quarantine in this step, and the last fault of each in a word.
+    num_quarantined
+        Nodes that got no assignment because of it.
     """
 
     step: int = 0
@@ -98,6 +116,18 @@ class StepFacts:
     num_nodes: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
+    num_screened: int = 0
+    num_flagged: int = 0
+    flagged_nodes: tuple[int, ...] = ()
+    suspects: tuple[int, ...] = ()
+    num_known: int = 0
+    trusted_scores: tuple[float, ...] = ()
+    num_trusted_flagged: int = 0
+    vote_outcome: str = ""
+    vote_share: float | None = None
+    troubled_nodes: tuple[int, ...] = ()
+    troubles: tuple[str, ...] = ()
+    num_quarantined: int = 0
 
 
 _FACTS: Final = frozenset(field.name for field in fields(StepFacts))
@@ -167,14 +197,15 @@ def reported_losses(updates: Sequence[Update]) -> LossReport:
     return LossReport(median, trimmed, mad, version)
 
 
-def cosine(first: Vector | None, second: Vector) -> float | None:
-    """Return the cosine between two updates; ``None`` without a first or a usable length."""
-    if first is None:
+def cosine(first: Vector | None, second: Vector | None) -> float | None:
+    """Return the cosine between two sketches; ``None`` if either is missing or has no length."""
+    if first is None or second is None:
         return None
-    norms = (norm(first) or 0.0) * (norm(second) or 0.0)
+    one, other = first.astype(np.float64), second.astype(np.float64)
+    norms = (norm(one) or 0.0) * (norm(other) or 0.0)
     if norms == 0.0 or not math.isfinite(norms):
         return None
-    return float(np.clip(float(first @ second) / norms, -1.0, 1.0))
+    return float(np.clip(float(one @ other) / norms, -1.0, 1.0))
 
 
 def norm(vector: Vector) -> float | None:

@@ -8,24 +8,16 @@ restored with it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal, Protocol
 
 from daafl.autonomy.plan import Value
 from daafl.learning.layout import Layout, Packed
 from daafl.learning.update import Update
+from daafl.store.tree import Tree, copied
+
+__all__ = ["Needs", "ServerOptimizer", "Tree", "copied"]
 
 Needs = Literal["mean", "individuals"]
-
-Tree: TypeAlias = (
-    "bool | int | float | str | npt.NDArray[Any] | list[Tree] | tuple[Tree, ...] | dict[str, Tree]"
-    " | None"
-)
-"""State as plain data: JSON and arrays, nothing that would need pickle."""
-
-T = TypeVar("T", bound=Tree)
 
 
 class ServerOptimizer(Protocol):
@@ -100,34 +92,3 @@ class ServerOptimizer(Protocol):
 
     def fork(self) -> ServerOptimizer:
         """Return an independent optimiser in the same state, for another branch."""
-
-
-def copied(tree: T) -> T:
-    """Return a deep copy of plain data.
-
-    Raises
-    ------
-    TypeError
-        If it holds anything that is not plain data; it names the type.
-
-    Examples
-    --------
-    >>> copied({"rate": 0.1, "moments": [None, (1, 2)]})
-    {'rate': 0.1, 'moments': [None, (1, 2)]}
-    """
-    return _copied(tree)  # type: ignore[return-value]  # a copy has the type of the original
-
-
-def _copied(tree: Tree) -> Tree:
-    match tree:
-        case None | bool() | int() | float() | str():
-            return tree
-        case np.ndarray():
-            return tree.copy()
-        case list():
-            return [_copied(item) for item in tree]
-        case tuple():
-            return tuple(_copied(item) for item in tree)
-        case dict():
-            return {key: _copied(value) for key, value in tree.items()}
-    raise TypeError(f"a state holds a {type(tree).__name__}, which is not plain data")

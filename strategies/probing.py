@@ -8,7 +8,7 @@ so that a few nodes that lie do not choose the rate.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -19,7 +19,7 @@ from daafl.learning.layout import Packed
 from daafl.messages import ARRAYS, CONFIG, LEARNING_RATES, LOG_LOSSES, METRICS, QUERY_PROBE
 from daafl.strategies.exchange import Member, model_record
 from daafl.strategies.mailbox import Outgoing
-from daafl.strategies.validation import as_float
+from daafl.strategies.validation import as_float, check_records
 
 PROBE_RATES: Final = tuple(float(rate) for rate in np.geomspace(1e-3, 3.0, 8))
 MAX_LOG_LOSS: Final = math.log(1e3)
@@ -43,14 +43,15 @@ def probe_messages(cohort: Sequence[Member], packed: Packed) -> list[Outgoing]:
     return messages
 
 
-def probed_log_losses(content: Mapping[str, object]) -> tuple[float, ...]:
+def probed_log_losses(content: RecordDict) -> tuple[float, ...]:
     """Return the log loss per rate in a node's answer, clipped to a finite range.
 
     Raises
     ------
     MessageError
-        If the answer does not hold one number for each rate.
+        If the answer holds unknown or oversized records, or not one number for each rate.
     """
+    check_records(content)
     record = content.get(METRICS)
     values = record.get(LOG_LOSSES) if isinstance(record, MetricRecord) else None
     if not isinstance(values, list) or len(values) != len(PROBE_RATES):

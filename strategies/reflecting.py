@@ -43,6 +43,28 @@ class Reflection:
     restored: int | None
 
 
+@dataclass(frozen=True)
+class ReflectorState:
+    """What the loops over the whole federation carry from step to step.
+
+    Parameters
+    ----------
+    plan
+        The federation's plan.
+    loops
+        JSON of the federation's hub.
+    requests
+        What branch loops ask of the federation's knobs in the next cycle.
+    told
+        Kinds of notes that were logged.
+    """
+
+    plan: Plan
+    loops: object
+    requests: tuple[Request, ...]
+    told: tuple[str, ...]
+
+
 class Reflector:
     """Runs the hubs after each step; writes every decision down before it takes effect.
 
@@ -118,6 +140,27 @@ class Reflector:
                         self._told.add(kind)
                         log.warning("%s", note)
 
+    def state(self) -> ReflectorState:
+        """Return what the federation's loops carry; a branch's own belong to the branch."""
+        return ReflectorState(
+            plan=self.plan,
+            loops=self._federation_hub.encode(self._federation_loops),
+            requests=self._requests,
+            told=tuple(sorted(self._told)),
+        )
+
+    def load(self, state: ReflectorState) -> None:
+        """Go on from an earlier `state`.
+
+        Raises
+        ------
+        CodecError
+            If it is the state of other loops.
+        """
+        self.plan, self._requests = state.plan, state.requests
+        self._federation_loops = self._federation_hub.decode(state.loops)
+        self._told = set(state.told)
+
     def wanted_versions(self, branch: Branch) -> frozenset[int]:
         """Return the model versions that loops may want to return the branch to."""
         return self._branch_hub.wanted_versions(
@@ -141,6 +184,16 @@ class Reflector:
             tick = self._federation_loops.tick
             self._record(lines.override(FEDERATION, tick, changes, by="operator", reason=reason))
             self.plan = self.plan.apply(changes)
+
+    def give_up(self, branch: Branch, accepted: int) -> None:
+        """Return the branch to its accepted version, because a committee rejected its model.
+
+        No loop asked for it, so no knob goes back. The version it gets is accepted, being that
+        model.
+        """
+        self._record(lines.restored(branch.name, asked=accepted, applied=accepted, changes=()))
+        branch.restore(accepted, knobs=frozenset())
+        branch.accepted = branch.version
 
     def _restore(self, branch: Branch, cycle: Cycle) -> int:
         """Return the branch to an older model, with the knobs of the loop that asked.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
@@ -15,10 +16,36 @@ from daafl.errors import FederationError, MessageError
 from daafl.messages import CONFIG, QUERY_HELLO, Assignment, Hello
 from daafl.strategies.mailbox import Arrival, Mailbox, Outgoing, Ticket
 from daafl.strategies.selection import NodeFacts
+from daafl.strategies.validation import check_records
 
 MAX_GREETINGS: Final = 2  # to a node that stays present; one that comes back is greeted anew
 
 log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RosterState:
+    """What is known about nodes; pairs go by address, except for ``claims``: by logical id.
+
+    Parameters
+    ----------
+    greeted
+        Addresses that need no greeting.
+    ticket_ids
+        Under which ticket each was greeted.
+    failed
+        Greetings not answered.
+    facts, claims, holders, refused
+        As the roster knows them.
+    """
+
+    greeted: tuple[int, ...]
+    ticket_ids: tuple[tuple[int, int], ...]
+    failed: tuple[tuple[int, int], ...]
+    facts: tuple[NodeFacts, ...]
+    claims: tuple[tuple[int, int], ...]
+    holders: tuple[tuple[int, int], ...]
+    refused: tuple[tuple[int, str], ...]
 
 
 class Roster:
@@ -70,6 +97,11 @@ class Roster:
         return tuple(sorted(self._facts))
 
     @property
+    def min_nodes(self) -> int:
+        """Nodes without which the run cannot go on."""
+        return self._min_nodes
+
+    @property
     def expected_nodes(self) -> int:
         """How many nodes the nodes themselves expect: the median of what they say."""
         return int(median(self._claims.values())) if self._claims else 0
@@ -77,6 +109,36 @@ class Roster:
     def facts(self, nodes: Iterable[int]) -> list[NodeFacts]:
         """Return what is known about those of ``nodes`` that are here."""
         return [self._facts[node] for node in nodes if node in self._facts]
+
+    def state(self) -> RosterState:
+        """Return what is known about nodes."""
+        return RosterState(
+            greeted=tuple(sorted(self._greeted)),
+            ticket_ids=tuple(self._ticket_ids.items()),
+            failed=tuple(self._failed.items()),
+            facts=tuple(self._facts.values()),
+            claims=tuple(self._claims.items()),
+            holders=tuple(self._holders.items()),
+            refused=tuple(self.refused.items()),
+        )
+
+    def load(self, state: RosterState, *, is_same_run: bool) -> None:
+        """Go on from an earlier `state`.
+
+        Parameters
+        ----------
+        state
+            From `state`.
+        is_same_run
+            Whether the grid goes on as well. Else every node is to be greeted again, as itself.
+        """
+        self._ticket_ids = dict(state.ticket_ids)
+        if not is_same_run:
+            return
+        self._greeted, self._failed = set(state.greeted), Counter(dict(state.failed))
+        self._facts = {facts.node: facts for facts in state.facts}
+        self._claims, self._holders = dict(state.claims), dict(state.holders)
+        self.refused = dict(state.refused)
 
     def refresh(self) -> None:
         """Greet new nodes and leave out those that are gone; wait if too few are left.
@@ -171,6 +233,7 @@ class Roster:
             self.refused[address] = f"node {address} did not answer: {arrival.error}"
             return
         try:
+            check_records(arrival.content)
             record = arrival.content.get(CONFIG)
             if not isinstance(record, ConfigRecord):
                 raise MessageError("schema", "the greeting has no config record")

@@ -25,6 +25,10 @@ class Settings:
         and whenever fewer are left.
     evaluate_every
         Steps from one evaluation to the next; 0 for none.
+    checkpoint_every
+        Steps from one checkpoint to the next, if there is a folder for them; 0 for none.
+    attackers
+        Nodes that a simulation makes hostile, for the report alone; ``None`` where nobody can know.
     """
 
     seed: int = 0
@@ -33,9 +37,16 @@ class Settings:
     min_nodes: int = 2
     node_timeout_s: float = 60.0
     evaluate_every: int = 1
+    checkpoint_every: int = 1
+    attackers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name, low in (("seed", 0), ("min_nodes", 1), ("evaluate_every", 0)):
+        for name, low in (
+            ("seed", 0),
+            ("min_nodes", 1),
+            ("evaluate_every", 0),
+            ("checkpoint_every", 0),
+        ):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be {low} or more")
         if not 0 < self.node_timeout_s < math.inf:

@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from daafl.observability.events import RunInfo, RunSummary, Status, StepRecord
+
+MAX_EVALUATED: Final = 32  # evaluations that are remembered in case the model goes back to one
+
+
+@dataclass(frozen=True)
+class TotalsState:
+    """The sums so far, as `Totals` keeps them; ``evaluated`` is oldest first."""
+
+    rounds: int
+    decisions: int
+    rollbacks: int
+    alarms: int
+    bytes_up: int
+    bytes_down: int
+    clock_s: float
+    best_accuracy: float | None
+    figures: Mapping[str, float]
+    evaluated: tuple[tuple[int, Mapping[str, float]], ...]
+    suspects: tuple[int, ...] = ()
 
 
 class Totals:
@@ -24,6 +45,7 @@ class Totals:
         self._rounds = self._decisions = self._rollbacks = self._alarms = 0
         self._bytes_up = self._bytes_down = self._nodes = self._seed = 0
         self._clock_s = 0.0
+        self._suspects: set[int] = set()
         self._best_accuracy: float | None = None
         self._figures: Mapping[str, float] = {}  # newest evaluation of the present model's line
         self._evaluated: dict[int, Mapping[str, float]] = {}  # the same, by model version
@@ -41,9 +63,12 @@ class Totals:
         self._bytes_up += record.bytes_up
         self._bytes_down += record.bytes_down
         self._clock_s = record.clock_s
+        self._suspects.update(flag.node for flag in record.flags if flag.is_suspect)
         if record.metrics:
             self._figures = {**self._figures, **record.metrics}
             self._evaluated[record.version] = self._figures
+            while len(self._evaluated) > MAX_EVALUATED:
+                del self._evaluated[next(iter(self._evaluated))]
             accuracies = (self._best_accuracy, record.metrics.get("accuracy"))
             self._best_accuracy = max((a for a in accuracies if a is not None), default=None)
         if record.restored is not None:
@@ -54,6 +79,31 @@ class Totals:
 
     def finished(self, summary: RunSummary) -> None:
         """Do nothing: the summary is made from here."""
+
+    def state(self) -> TotalsState:
+        """Return the sums so far."""
+        return TotalsState(
+            rounds=self._rounds,
+            decisions=self._decisions,
+            rollbacks=self._rollbacks,
+            alarms=self._alarms,
+            bytes_up=self._bytes_up,
+            bytes_down=self._bytes_down,
+            clock_s=self._clock_s,
+            best_accuracy=self._best_accuracy,
+            figures=self._figures,
+            evaluated=tuple(self._evaluated.items()),
+            suspects=tuple(sorted(self._suspects)),
+        )
+
+    def load(self, state: TotalsState) -> None:
+        """Go on adding to earlier sums."""
+        self._rounds, self._decisions = state.rounds, state.decisions
+        self._rollbacks, self._alarms = state.rollbacks, state.alarms
+        self._bytes_up, self._bytes_down = state.bytes_up, state.bytes_down
+        self._clock_s, self._best_accuracy = state.clock_s, state.best_accuracy
+        self._figures, self._evaluated = state.figures, dict(state.evaluated)
+        self._suspects = set(state.suspects)
 
     def summary(self, status: Status, reason: str, seconds: float) -> RunSummary:
         """Return the summary of the run so far."""
@@ -73,7 +123,7 @@ class Totals:
             decisions=self._decisions,
             rollbacks=self._rollbacks,
             alarms=self._alarms,
-            flagged_nodes=(),
+            flagged_nodes=tuple(sorted(self._suspects)),
             nodes=self._nodes,
             seed=self._seed,
             version=self._version,

@@ -1,13 +1,30 @@
-"""Named checks that every update passes before it is combined.
+"""The eleven checks that every update passes before anything is combined.
 
-A bad update costs its sender that update, with a reason that is counted; the step goes on.
+A bad update costs its sender that update, with the name of the check as the reason that is
+counted; the step goes on. Cheap checks come first, so that nobody makes the coordinator work for
+what it will not use, and what a message merely claims decides no allocation:
+
+=================  =================================================================================
+``schema``         known records with few and short keys: an envelope, metrics, one packed array
+``size``           no text, list or total larger than a reply may be; exactly the model's bytes
+``dtype``          the packed array consists of bytes
+``shape``          and has the model's length
+``freshness``      the envelope is about the assignment that it answers, and is not a repeated one
+``signature``      verified, once signatures are agreed on; until then there must be none
+``privacy_claim``  verified, once mechanisms are agreed on; until then there must be none
+``sample_count``   a positive number, at most twice what the node said it holds
+``plausibility``   loss, metrics and the work done are what an honest node can report
+``finiteness``     neither NaN nor infinity in the difference to the model that was sent
+``norm``           a difference that training can make
+=================  =================================================================================
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -16,104 +33,351 @@ from daafl.decoding import decoded
 from daafl.errors import MessageError
 from daafl.learning.layout import Layout, Packed, Vector
 from daafl.messages import (
+    ACCURACY,
     ARRAYS,
+    CONFIG,
     ENVELOPE,
+    LOSS,
     MAX_COUNT,
     MAX_TEXT,
     METRICS,
     NUM_EXAMPLES,
     PACKED,
+    SECONDS,
+    STEPS,
+    TELEMETRY,
     TRAIN_LOSS,
+    Assignment,
     Envelope,
 )
-from daafl.strategies.mailbox import Ticket
+from daafl.strategies.mailbox import Ticket, content_bytes
 
-MAX_METRICS: Final = 64
+CHECKS: Final = (
+    "schema",
+    "size",
+    "dtype",
+    "shape",
+    "freshness",
+    "signature",
+    "privacy_claim",
+    "sample_count",
+    "plausibility",
+    "finiteness",
+    "norm",
+)
+"""Names of the checks, in the order in which they run."""
+
+MAX_ENTRIES: Final = 64  # of any record
+MAX_LIST: Final = 1024  # numbers in one entry
+MAX_BLOB: Final = 4096  # characters or bytes in one entry
+MAX_BESIDE: Final = 64 * 1024  # bytes of a reply beside the model, the array's header included
+RECORDS: Final = frozenset({ARRAYS, CONFIG, METRICS, ENVELOPE, TELEMETRY})
+
+SAMPLE_FACTOR: Final = 2.0  # examples reported over examples greeted with
+LEAST_LOSS: Final = -1e6  # a density may have a loss below zero, but none that far
+MOST_GROWTH: Final = 1e3  # root mean square of a difference over 1 + that of the weights sent
+MOST_STATISTICS: Final = 1e9  # the same with running statistics, which take on the data's scale
+
+Outcome = Literal["passed", "not applicable"]
 
 
-def checked_envelope(content: RecordDict, ticket: Ticket, federation: str) -> Envelope:
-    """Return the update's envelope (checks *schema* and *freshness*).
+@dataclass(frozen=True)
+class Accepted:
+    """The last update that was accepted of a node: model version and sequence number."""
+
+    version: int
+    sequence: int
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What a reply to a training assignment is held to.
+
+    Parameters
+    ----------
+    federation
+        Name of the federation.
+    ticket
+        What was asked, and how many examples the node says it holds.
+    layout, base
+        Layout and values of the model that was sent.
+    last
+        The last update accepted of this node on this branch; ``None`` before the first.
+    """
+
+    federation: str
+    ticket: Ticket
+    layout: Layout
+    base: Packed
+    last: Accepted | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """An update that passed.
+
+    Parameters
+    ----------
+    envelope
+        Which update it is.
+    metrics
+        Numbers the node reports; a training loss that is no number has become infinite.
+    packed
+        The trained model, a read-only view of what came.
+    delta
+        What it changed in the model that was sent, as a vector of the layout.
+    checks
+        Outcome of every check, by its name, in the order in which they ran.
+    """
+
+    envelope: Envelope
+    metrics: Mapping[str, float]
+    packed: Packed
+    delta: Vector
+    checks: Mapping[str, Outcome]
+
+
+def validated(content: RecordDict, terms: Terms) -> Validated:
+    """Return the update in a reply, after all checks.
 
     Raises
     ------
     MessageError
-        If the envelope is missing or malformed, or is about another model or node than the
-        ticket it answers.
+        At the first check that fails. The reason is the check's name, or ``duplicate`` for an
+        update that was accepted before.
     """
+    layout, ticket = terms.layout, terms.ticket
+    assignment = ticket.assignment or Assignment()
+    check_records(content)
+    envelope = _envelope(content)
+    metrics = _metrics(content)
+    packed = _packed(content, layout)
+    _check_freshness(envelope, terms, assignment.plan_hash)
+    signature = _absent("signature", envelope.signature)
+    claim = _absent("privacy_claim", envelope.privacy_claim)
+    _check_sample_count(metrics, ticket.num_examples)
+    _check_plausibility(metrics)
+    _check_telemetry(content, assignment.local_steps)
+    sent = layout.vector(terms.base)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused in the next line
+        delta = layout.vector(packed) - sent
+    _check_finiteness(delta)
+    _check_norm(delta, sent, layout)
+    if not math.isfinite(metrics.get(TRAIN_LOSS, 0.0)):
+        metrics[TRAIN_LOSS] = math.inf
+    checks: dict[str, Outcome] = dict.fromkeys(CHECKS, "passed")
+    checks |= {"signature": signature, "privacy_claim": claim}
+    return Validated(envelope, metrics, packed, delta, checks)
+
+
+def check_records(content: RecordDict) -> None:
+    """Refuse records that no reply has, and those that are too large (*schema*, *size*).
+
+    Raises
+    ------
+    MessageError
+        Naming the record.
+    """
+    for name, record in content.items():
+        if name not in RECORDS:
+            raise MessageError("schema", f"the reply has an unknown record {name[:40]!r}")
+        if len(record) > MAX_ENTRIES:
+            raise MessageError(
+                "schema", f"record {name!r} has {len(record)} entries, at most {MAX_ENTRIES}"
+            )
+        if any(len(key) > MAX_TEXT for key in record):
+            raise MessageError("schema", f"a name in {name!r} is longer than {MAX_TEXT} characters")
+        if not isinstance(record, ArrayRecord):
+            for key, value in record.items():
+                _check_value(f"{name}[{key[:40]!r}]", value)
+
+
+def _check_value(name: str, value: object) -> None:
+    if isinstance(value, str | bytes) and len(value) > MAX_BLOB:
+        raise MessageError("size", f"{name} has a length of {len(value)}, at most {MAX_BLOB}")
+    if isinstance(value, list):
+        if len(value) > MAX_LIST:
+            raise MessageError("size", f"{name} has {len(value)} items, at most {MAX_LIST}")
+        if any(isinstance(item, str | bytes) and len(item) > MAX_TEXT for item in value):
+            raise MessageError("size", f"an item of {name} is longer than {MAX_TEXT}")
+
+
+def _envelope(content: RecordDict) -> Envelope:
     record = content.get(ENVELOPE)
     if not isinstance(record, ConfigRecord):
         raise MessageError("schema", "the update has no envelope")
     envelope = Envelope.from_record(record)
-    expected = (federation, ticket.branch, ticket.version, ticket.node)
-    if (envelope.federation, envelope.branch, envelope.base_version, envelope.node) != expected:
-        raise MessageError(
-            "freshness",
-            f"the envelope speaks of {envelope.key[:4]}, the assignment was {expected}",
-        )
     if envelope.codec is not None:
         raise MessageError("schema", f"codec {envelope.codec!r} was not agreed on")
     return envelope
 
 
-def checked_model(content: RecordDict, layout: Layout) -> Packed:
-    """Return the packed model in ``content`` (checks *schema*, *dtype*, *shape*, *size*).
+def _metrics(content: RecordDict) -> dict[str, float]:
+    """Return the scalar metrics in a reply (*schema*); lists are left out."""
+    record = content.get(METRICS)
+    if not isinstance(record, MetricRecord):
+        raise MessageError("schema", f"the reply has no record {METRICS!r} of numbers")
+    return {key: as_float(value) for key, value in record.items() if not isinstance(value, list)}
 
-    Raises
-    ------
-    MessageError
-        If there is not exactly one packed array of the layout's size.
-    """
+
+def _packed(content: RecordDict, layout: Layout) -> Packed:
+    """Return the model (*schema*, *size*, *dtype*, *shape*); its header tells all four."""
     record = content.get(ARRAYS)
     if not isinstance(record, ArrayRecord) or list(record) != [PACKED]:
         raise MessageError("schema", f"the update has no record {ARRAYS!r} with one packed array")
-    return decoded(record[PACKED], np.dtype(np.uint8), (layout.num_bytes,))
+    packed = decoded(record[PACKED], np.dtype(np.uint8), (layout.num_bytes,))
+    size, most = content_bytes(content), layout.num_bytes + MAX_BESIDE
+    if size > most:
+        raise MessageError("size", f"the reply has {size} bytes, at most {most} are accepted")
+    return packed
 
 
-def check_finite(delta: Vector) -> None:
-    """Refuse an update that holds NaN or infinity (check *finiteness*).
+def _check_freshness(envelope: Envelope, terms: Terms, plan_hash: str) -> None:
+    """Hold an envelope to its ticket, and its sequence to the last one accepted.
 
-    Raises
-    ------
-    MessageError
-        With reason ``finiteness``.
+    A node has one assignment at a time, so the versions of its accepted updates never fall.
+    Within a version its sequence must grow. With a newer version it may begin anew, because a node
+    without a store forgets it when it restarts; a repeated update names an older version.
     """
-    if not np.isfinite(delta).all():
-        raise MessageError("finiteness", "the update holds NaN or infinity")
-
-
-def checked_metrics(content: RecordDict) -> dict[str, float]:
-    """Return the scalar metrics in ``content`` (checks *schema* and *sample_count*).
-
-    A training loss may be infinite, because a model that diverged has one; it is never NaN.
-
-    Raises
-    ------
-    MessageError
-        If there are too many metrics, a name is too long, or ``num-examples`` is missing or not a
-        positive number of a credible size.
-    """
-    record = content.get(METRICS)
-    if not isinstance(record, MetricRecord) or len(record) > MAX_METRICS:
+    ticket, last = terms.ticket, terms.last
+    expected = (terms.federation, ticket.branch, ticket.version, ticket.node)
+    if envelope.key[:4] != expected:
         raise MessageError(
-            "schema", f"the reply has no record {METRICS!r} of at most {MAX_METRICS} numbers"
+            "freshness",
+            f"the envelope speaks of {envelope.key[:4]}, the assignment was {expected}",
         )
-    if any(len(key) > MAX_TEXT for key in record):
-        raise MessageError("schema", f"a metric's name is longer than {MAX_TEXT} characters")
-    metrics = {key: as_float(value) for key, value in record.items() if not isinstance(value, list)}
+    if envelope.plan_hash != plan_hash:
+        raise MessageError(
+            "freshness",
+            f"the envelope names plan {envelope.plan_hash!r}, the assignment {plan_hash!r}",
+        )
+    if last is None or envelope.base_version > last.version:
+        return
+    if (envelope.base_version, envelope.sequence) == (last.version, last.sequence):
+        raise MessageError("duplicate", f"update {envelope.key} was accepted before")
+    if envelope.base_version < last.version or envelope.sequence < last.sequence:
+        raise MessageError(
+            "freshness",
+            f"update {envelope.sequence} of version {envelope.base_version} comes after update "
+            f"{last.sequence} of version {last.version}",
+        )
+
+
+def _absent(check: str, value: str | bytes | None) -> Outcome:
+    """Refuse what nobody here can verify: a claim that is not agreed on is worth nothing."""
+    if value is not None:
+        raise MessageError(check, f"the update carries a {check} that was not agreed on")
+    return "not applicable"
+
+
+def _check_sample_count(metrics: Mapping[str, float], claimed: int) -> None:
+    """Hold a reported number of examples to what the node ``claimed`` when it was greeted.
+
+    A node whose data have grown beyond the factor says so in a new greeting.
+    """
     count = metrics.get(NUM_EXAMPLES, math.nan)
     if not 0 < count <= MAX_COUNT:
         raise MessageError("sample_count", f"{NUM_EXAMPLES} is {count}, not a positive number")
-    if not math.isfinite(metrics.get(TRAIN_LOSS, 0.0)):
-        metrics[TRAIN_LOSS] = math.inf
-    return metrics
+    if count > SAMPLE_FACTOR * max(claimed, 1):
+        raise MessageError(
+            "sample_count",
+            f"{NUM_EXAMPLES} is {count:g}, but the node said it holds {claimed}",
+        )
+
+
+def _check_plausibility(metrics: Mapping[str, float]) -> None:
+    """Refuse numbers that no honest node reports (*plausibility*).
+
+    A loss may be infinite or NaN, because that of a model that diverged is; it is never endlessly
+    negative. An accuracy is a share.
+    """
+    for key in (TRAIN_LOSS, LOSS):
+        if metrics.get(key, 0.0) < LEAST_LOSS:
+            raise MessageError("plausibility", f"{key} is {metrics[key]:g}, below {LEAST_LOSS:g}")
+    accuracy = metrics.get(ACCURACY, 0.0)
+    if accuracy < 0.0 or accuracy > 1.0:
+        raise MessageError("plausibility", f"{ACCURACY} is {accuracy:g}, not within [0, 1]")
+
+
+def _check_telemetry(content: RecordDict, asked_steps: int) -> None:
+    """Refuse reports of more work than was asked for, or of negative time (*plausibility*)."""
+    record = content.get(TELEMETRY)
+    if record is None:
+        return
+    if not isinstance(record, ConfigRecord):
+        raise MessageError("schema", f"record {TELEMETRY!r} is not one of settings")
+    for key, most in ((STEPS, float(asked_steps)), (SECONDS, math.inf)):
+        value = record.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise MessageError("schema", f"{key} is of type {type(value).__name__}, not a number")
+        if not 0 <= as_float(value) <= most:
+            raise MessageError(
+                "plausibility", f"{key} is {as_float(value):g}, not within [0, {most:g}]"
+            )
+
+
+def _check_finiteness(delta: Vector) -> None:
+    # A finite sum of squares has finite summands; only else it takes a second look to know.
+    if not math.isfinite(_square(delta)) and not np.isfinite(delta).all():
+        raise MessageError("finiteness", "the update holds NaN or infinity")
+
+
+def _check_norm(delta: Vector, sent: Vector, layout: Layout) -> None:
+    """Refuse a change that no training makes, as one of 1e38 in float32 (*norm*).
+
+    The root mean square of the change is at most `MOST_GROWTH` times 1 plus that of the model that
+    was sent. Statistics and counters take on the data's scale and have their own, wider bound.
+    """
+    trained = layout.trained(delta)
+    _check_growth(trained, layout.trained(sent), MOST_GROWTH)
+    if trained is not delta:
+        _check_growth(delta, sent, MOST_STATISTICS)
+
+
+def _check_growth(delta: Vector, sent: Vector, most: float) -> None:
+    found, limit = _root_mean_square(delta), most * (1.0 + _root_mean_square(sent))
+    if not found <= limit:
+        raise MessageError(
+            "norm", f"weights change by {found:.3g} (root mean square), at most by {limit:.3g}"
+        )
+
+
+def _root_mean_square(vector: Vector) -> float:
+    return math.sqrt(_square(vector) / max(len(vector), 1))
+
+
+def _square(vector: Vector) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(vector @ vector)
+
+
+def checked_evaluation(content: RecordDict, claimed: int) -> dict[str, float]:
+    """Return the finite metrics of a node's evaluation.
+
+    Raises
+    ------
+    MessageError
+        As for an update: *schema*, *size*, *sample_count* or *plausibility*.
+    """
+    check_records(content)
+    metrics = _metrics(content)
+    _check_sample_count(metrics, claimed)
+    _check_plausibility(metrics)
+    return finite(metrics)
 
 
 def as_float(value: int | float) -> float:
-    """Return a reported number as a float; an integer beyond any float is infinite."""
+    """Return a reported number as a float; an integer beyond any float is infinite.
+
+    Examples
+    --------
+    >>> as_float(3), as_float(-(10**400))
+    (3.0, -inf)
+    """
     try:
         return float(value)
     except OverflowError:
-        return math.inf
+        return math.inf if value > 0 else -math.inf
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

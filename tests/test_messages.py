@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping
 
 import pytest
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, MetricRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
 from daafl.errors import MessageError
-from daafl.messages import MAX_COUNT, MAX_TEXT, Assignment, Envelope, Hello
+from daafl.messages import MAX_COUNT, MAX_TEXT, Assignment, Ballot, Envelope, Hello
 
 counts = st.integers(0, MAX_COUNT)
 texts = st.text(max_size=MAX_TEXT)
@@ -215,3 +215,63 @@ def test_any_record_is_understood_or_refused_and_nothing_else(
         assert error.reason in {"schema", "size"}
     else:
         assert kind.from_record(ConfigRecord(dict(parsed.to_record()))) == parsed
+
+
+BALLOT = Ballot(is_in_favour=True, loss=0.25, accepted_loss=0.5, num_examples=48)
+
+
+@pytest.mark.parametrize(
+    "ballot",
+    [
+        BALLOT,
+        Ballot(False, math.inf, 0.5, 1),
+        Ballot(True, -2.5, math.inf, MAX_COUNT),
+    ],
+)
+def test_a_ballot_survives_the_trip(ballot: Ballot) -> None:
+    assert Ballot.from_record(ballot.to_record()) == ballot
+
+
+def test_a_ballot_is_four_numbers() -> None:
+    assert BALLOT.to_record() == MetricRecord(
+        {"in-favour": 1, "loss": 0.25, "accepted-loss": 0.5, "num-examples": 48}
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "complaint"),
+    [
+        ({"in-favour": ...}, "schema", "in-favour is missing"),
+        ({"in-favour": 2}, "schema", "in-favour is 2, not 0 or 1"),
+        ({"in-favour": -1}, "schema", "in-favour is -1"),
+        ({"in-favour": 1.0}, "schema", "of type float, not int"),
+        ({"in-favour": [1]}, "schema", "of type list"),
+        ({"loss": ...}, "schema", "loss is missing"),
+        ({"loss": math.nan}, "schema", "loss is nan"),
+        ({"accepted-loss": math.nan}, "schema", "accepted-loss is nan"),
+        ({"accepted-loss": [0.5]}, "schema", "of type list"),
+        ({"num-examples": 0}, "sample_count", "no example"),
+        ({"num-examples": -3}, "schema", "num-examples is -3"),
+        ({"num-examples": 2**60}, "schema", "num-examples is"),
+        ({"num-examples": 3.5}, "schema", "of type float"),
+        ({"gossip": 1}, "schema", "1 unknown fields"),
+        ({"loss": math.inf}, "plausibility", "favours a model whose loss is infinite"),
+    ],
+)
+def test_a_bad_ballot_is_refused(changes: dict[str, object], reason: str, complaint: str) -> None:
+    with pytest.raises(MessageError, match=complaint) as refusal:
+        Ballot.from_record(changed(BALLOT.to_record(), **{k: v for k, v in changes.items()}))
+    assert refusal.value.reason == reason
+
+
+numbers = st.integers() | st.floats() | st.lists(st.integers(), max_size=2) | st.booleans()
+
+
+@given(st.dictionaries(st.sampled_from([*BALLOT.to_record(), "?"]), numbers))
+def test_any_ballot_is_understood_or_refused_and_nothing_else(record: dict[str, object]) -> None:
+    try:
+        ballot = Ballot.from_record({**BALLOT.to_record(), **record})
+    except MessageError as error:
+        assert error.reason in {"schema", "sample_count", "plausibility"}
+    else:
+        assert Ballot.from_record(ballot.to_record()) == ballot

@@ -17,7 +17,7 @@ from daafl.autonomy.lines import HEADER, KINDS, Line
 from daafl.autonomy.replay import Divergence, replay
 from daafl.errors import CodecError, JournalError
 
-__all__ = ["Content", "Divergence", "Journal", "read", "replay"]
+__all__ = ["Content", "Divergence", "Journal", "read", "read_header", "replay"]
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class Journal:
     def __init__(self, path: Path, *, keep_bytes: int | None = None) -> None:
         self.path = Path(path)
         try:
-            self._file = self.path.open("r+b")
+            # Without a buffer: one that the disk refuses would be written again on closing.
+            self._file = self.path.open("r+b", buffering=0)
         except OSError as error:
             raise JournalError(f"{path} cannot be opened: {error.strerror}") from error
         whole = _whole_lines(self.path.read_bytes())
@@ -70,8 +71,12 @@ class Journal:
         except OSError as error:
             raise JournalError(f"{path} cannot be created: {error.strerror}") from error
         journal = cls(path)
-        journal.append({"kind": HEADER, **header})
-        _sync_folder(journal.path.parent)
+        try:
+            journal.append({"kind": HEADER, **header})
+            _sync_folder(journal.path.parent)
+        except BaseException:
+            journal.close()
+            raise
         return journal
 
     def append(self, *records: Line) -> int:
@@ -84,8 +89,9 @@ class Journal:
         """
         try:
             text = "".join(f"{json.dumps(encode(record), allow_nan=False)}\n" for record in records)
-            self._file.write(text.encode())
-            self._file.flush()
+            rest = memoryview(text.encode())
+            while rest:
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
             return self._file.tell()
         except (OSError, CodecError) as error:
@@ -137,6 +143,25 @@ def read(path: Path) -> Content:
     if not records or records[0]["kind"] != HEADER:
         raise JournalError(f"{path} is no journal: its first line must be a header")
     return Content(records[0], tuple(records[1:]))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the header of a journal, whatever follows it.
+
+    Raises
+    ------
+    JournalError
+        When the file cannot be read or its first line is no header.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            line = file.readline()
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}") from error
+    header = _parsed(line, f"{path}, line 1")
+    if header["kind"] != HEADER:
+        raise JournalError(f"{path} is no journal: its first line must be a header")
+    return header
 
 
 def _whole_lines(data: bytes) -> bytes:

@@ -109,7 +109,10 @@ class Policy(Protocol[ObservationT, StateT]):
 
 @runtime_checkable
 class Restoring(Protocol):
-    """A policy that may ask to return to an older model; the host keeps what it names."""
+    """A policy that may ask to return to an older model.
+
+    The host keeps what it names, or models a few versions older: each costs memory and disk.
+    """
 
     def wanted_versions(self, state: Any) -> frozenset[int]:
         """Return the model versions that a later decision may restore."""

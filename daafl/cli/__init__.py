@@ -1,4 +1,4 @@
-"""The command line: ``daafl run``, ``report``, ``list`` and ``completion``."""
+"""The command line: ``daafl run``, ``report``, ``explain``, ``replay``, ``list`` ..."""
 
 from daafl.cli.app import main
 

@@ -7,7 +7,7 @@ code  meaning
 1     a run failed, or something on disk cannot be used
 2     a wrong setting, option or file; the sentence on standard error says which and why
 70    an unexpected error: the traceback is in the file that the sentence names
-130   interrupted (Ctrl-C); 143 when ended by a signal; a run's folder is complete up to there
+130   interrupted (Ctrl-C); 143 when ended by a signal; `daafl resume RUN` goes on from there
 ====  =====================================================================================
 """
 
@@ -25,9 +25,13 @@ import click
 
 from daafl import __version__
 from daafl.cli.completion import completion
+from daafl.cli.ending import Terminated
+from daafl.cli.explaining import explain
 from daafl.cli.listing import list_choices
+from daafl.cli.replaying import replay
 from daafl.cli.reporting import report
-from daafl.cli.running import Terminated, run
+from daafl.cli.resuming import resume
+from daafl.cli.running import run
 from daafl.errors import ConfigError, DaaflError
 
 PROGRAM: Final = "daafl"
@@ -42,8 +46,10 @@ TERMINATED: Final = 143
 
     \b
     daafl run experiment=quickstart     the main job: 30 nodes learn handwritten digits
+    daafl resume                        go on with a run that was killed or stopped
     daafl list                          everything that can be chosen
     daafl report                        write the newest run's report again
+    daafl explain                       what it decided, why, and what came of it
     """,
     epilog="`daafl COMMAND --help` has examples of each.",
 )
@@ -53,7 +59,10 @@ def app() -> None:
 
 
 app.add_command(run)
+app.add_command(resume)
 app.add_command(report)
+app.add_command(explain)
+app.add_command(replay)
 app.add_command(list_choices)
 app.add_command(completion)
 

@@ -22,7 +22,8 @@ def run_folders(root: Path = RUNS) -> list[Path]:
     return sorted((file.parent for file in found), key=lambda path: path.parts)
 
 
-def _complete_run(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_run(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the runs whose folder may be meant."""
     names = map(str, run_folders())
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
@@ -36,7 +37,7 @@ def _complete_run(_: click.Context, __: click.Parameter, incomplete: str) -> lis
       daafl report results/first --json
     """
 )
-@click.argument("folder", metavar="[RUN]", required=False, shell_complete=_complete_run)
+@click.argument("folder", metavar="[RUN]", required=False, shell_complete=complete_run)
 @click.option("--open", "is_opened", is_flag=True, help="Open the report in a browser.")
 @click.option("--text", "as_text", is_flag=True, help="Print the run in a few lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output.")
@@ -52,7 +53,7 @@ def report(folder: str | None, *, is_opened: bool, as_text: bool, as_json: bool)
     from daafl.observability.report import describe, write_report
     from daafl.store.run_folder import REPORT, load
 
-    path = _found(folder)
+    path = found_run(folder)
     loaded = load(path)
     page = path / REPORT
     try:
@@ -71,7 +72,14 @@ def report(folder: str | None, *, is_opened: bool, as_text: bool, as_json: bool)
         webbrowser.open(page.resolve().as_uri())
 
 
-def _found(folder: str | None) -> Path:
+def found_run(folder: str | None) -> Path:
+    """Return the folder of the run that is meant: a folder, a name under ``runs/``, or the newest.
+
+    Raises
+    ------
+    ConfigError
+        When nothing is named and there is no run.
+    """
     if folder is None:
         folders = run_folders()
         if not folders:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 import yaml
 
 from daafl.cli.completion import complete_overrides
+from daafl.cli.ending import telling_how_to_go_on, termination_as_interrupt
 
 if TYPE_CHECKING:
+    from daafl.observability.events import Observer
     from daafl.observability.progress import Mode
 
 # Hydra, Flower and torch take a second to load: each command imports what it needs when it runs,
 # so that help, completion and error sentences come at once.
-
-
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end by a signal; the run ends as with Ctrl-C."""
 
 
 @click.command(
@@ -75,7 +69,7 @@ def run(
     if cfg is not None:
         _print_configuration(overrides, part=cfg, resolve=resolve, folder=config_dir)
         return 0
-    with _termination_as_interrupt():
+    with termination_as_interrupt():
         if multirun:
             from daafl.cli.sweeping import sweep
 
@@ -92,7 +86,8 @@ def _run_once(
     composition = compose(overrides, folder=folder)
     # Only now, when the configuration is known to hang together, load what is slow to load.
     from daafl.config.launching import launch, parts
-    from daafl.store.run_folder import default_path
+    from daafl.observability.progress import JsonProgress
+    from daafl.store.run_folder import REPORT, default_path
 
     arguments, root = parts(composition), composition.root
     output_dir = (
@@ -102,8 +97,11 @@ def _run_once(
             Path("runs"), task=composition.name, seed=root.seed, started=datetime.now()
         )
     )
-    progress: Mode = "json" if as_json else "quiet" if quiet else "auto"
-    launch(composition, arguments, output_dir=output_dir, progress=progress)
+    progress: Mode | Observer = "json" if as_json else "quiet" if quiet else "auto"
+    if as_json and quiet:
+        progress = JsonProgress(sys.stdout, report=output_dir / REPORT, is_quiet=True)
+    with telling_how_to_go_on(output_dir):
+        launch(composition, arguments, output_dir=output_dir, progress=progress)
 
 
 def _print_configuration(
@@ -119,24 +117,3 @@ def _print_configuration(
         "all": {"hydra": composition.hydra, **job},
     }[part]
     yaml.safe_dump(shown, sys.stdout, sort_keys=False, allow_unicode=True)
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end a run in order, with a complete folder."""
-
-    def terminate(_: int, __: FrameType | None) -> None:
-        raise Terminated
-
-    # Under nohup a closed terminal is to be ignored, and is.
-    minded = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = [signal.signal(number, terminate) for number in minded]
-    try:
-        yield
-    finally:
-        for number, handler in zip(minded, before, strict=True):
-            signal.signal(number, handler)

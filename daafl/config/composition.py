@@ -6,7 +6,7 @@ The only place that calls Hydra. What comes out is plain: dictionaries, lists, n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +19,18 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from daafl.config.checking import check_call
 from daafl.config.groups import CONFIG_MODULE, option_groups
-from daafl.config.masking import presentable
+from daafl.config.masking import MASK, presentable
 from daafl.config.nearest import suggestion
-from daafl.config.overrides import Groups, check_choice, explain_key, lines, read
+from daafl.config.overrides import OWN_TASK, Groups, check_choice, explain_key, lines, read
 from daafl.config.root import Root
 from daafl.errors import ConfigError
 
 _CONFIG_NAME: Final = "config"
+_OWN_TASK_TARGET: Final = "daafl.config.own_task.own_task"
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,11 @@ class Composition:
 
     @property
     def name(self) -> str:
-        """The experiment's name, or else the task's."""
-        return self.choices.get("experiment") or self.choices.get("task") or "run"
+        """The experiment's name, or else the task's; of a task of one's own, its class."""
+        name = self.choices.get("experiment") or self.choices.get("task") or "run"
+        if name != OWN_TASK:
+            return name
+        return str(self.config["task"]["path"]).rpartition(":")[2]
 
     @property
     def root(self) -> Root:
@@ -118,6 +123,55 @@ def compose(overrides: Sequence[str] = (), *, folder: Path | None = None) -> Com
         hydra=cast(dict[str, Any], OmegaConf.to_container(hydra, resolve=False)),
         choices=choices,
     )
+
+
+def stored(text: str) -> Composition:
+    """Return the configuration of an earlier run.
+
+    Parameters
+    ----------
+    text
+        What its ``config.yaml`` holds: resolved, but for what comes from the environment.
+
+    Raises
+    ------
+    ConfigError
+        If it is no configuration of a run, or lacks a secret, which is never stored.
+    """
+    try:
+        full = OmegaConf.create(text)
+        if not isinstance(full, DictConfig):
+            raise ConfigError("config.yaml is not the configuration of a run: it has no keys")
+        config = cast(dict[str, Any], OmegaConf.to_container(full, resolve=True))
+        shown = presentable(full, resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"config.yaml cannot be read: {_sentence(error)}") from error
+    hidden = _path_of(MASK, config)
+    if hidden is not None:
+        raise ConfigError(
+            f"{hidden} is a secret, which config.yaml does not hold; go on with the run from "
+            "Python: daafl.resume(path, task, ...) with the arguments it was started with"
+        )
+    _check_root(config, option_groups(None))
+    is_own = config.get("task", {}).get("_target_") == _OWN_TASK_TARGET
+    return Composition(
+        config=config,
+        shown=shown,
+        unresolved=shown,
+        hydra={},
+        choices={"task": OWN_TASK} if is_own else {},
+    )
+
+
+def _path_of(wanted: str, node: Any, path: str = "") -> str | None:
+    """Return where a text stands in a configuration; ``None`` if nowhere."""
+    if node == wanted:
+        return path
+    items: Iterable[tuple[object, Any]] = ()
+    if isinstance(node, dict | list):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+    found = (_path_of(wanted, value, f"{path}.{key}".lstrip(".")) for key, value in items)
+    return next((place for place in found if place is not None), None)
 
 
 def _check_root(config: Mapping[str, Any], groups: Groups) -> None:

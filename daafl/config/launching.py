@@ -44,6 +44,7 @@ def parts(composition: Composition) -> dict[str, Any]:
         ],
         "overrides": [_override(item, index) for index, item in enumerate(root.overrides)],
         "devices": _part(config, "devices"),
+        "attack": _part(config, "attack"),
         "strategy": _part(config, "strategy"),
         "grid": _part(config, "grid"),
         "num_nodes": root.num_nodes,
@@ -51,6 +52,7 @@ def parts(composition: Composition) -> dict[str, Any]:
         "evaluate_every": root.evaluate_every,
         "workers": root.workers,
         "baseline": root.baseline,
+        "checkpoint_every": root.checkpoint_every,
         "seed": root.seed,
         "knowledge": _knowledge(root.knowledge),
     }
@@ -72,8 +74,20 @@ def launch(
     *,
     output_dir: Path,
     progress: Mode | Observer,
+    resume: bool = False,
 ) -> RunResult:
     """Run what `parts` has built; ``config.yaml`` tells how.
+
+    Parameters
+    ----------
+    composition, arguments
+        The configuration, and what it stands for.
+    output_dir
+        Folder of the run.
+    progress
+        What to show.
+    resume
+        Whether to go on with the run in that folder.
 
     Raises
     ------
@@ -83,7 +97,9 @@ def launch(
     shown = {**composition.shown, "output_dir": str(output_dir)}
     text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
     with _own_code(composition, arguments["task"], FederationError):
-        return run(**arguments, output_dir=output_dir, progress=progress, config=text)
+        return run(
+            **arguments, output_dir=output_dir, progress=progress, config=text, resume=resume
+        )
 
 
 @contextmanager

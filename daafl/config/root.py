@@ -27,6 +27,8 @@ class Root:
         Processes that simulate nodes; ``None`` for one per core, 0 for none beside the main one.
     baseline
         Whether to train on all data in one place as well.
+    checkpoint_every
+        Steps from one checkpoint to the next; 0 for none.
     knowledge
         ``fresh``, or the path of the file that carries what was learned from run to run.
     overrides
@@ -46,13 +48,19 @@ class Root:
     evaluate_every: int
     workers: int | None
     baseline: bool
+    checkpoint_every: int
     knowledge: str
     overrides: list[Mapping[str, Any]]
     output_dir: str | None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, low in (("num_nodes", 1), ("num_rounds", 1), ("evaluate_every", 0)):
+        for name, low in (
+            ("num_nodes", 1),
+            ("num_rounds", 1),
+            ("evaluate_every", 0),
+            ("checkpoint_every", 0),
+        ):
             value = getattr(self, name)
             if value < low:
                 raise ConfigError(f"{name} is {value}, but must be {low} or more")

@@ -54,6 +54,25 @@ class Judge:
         """
         return self._outputs_and_loss(inputs, targets)[1]
 
+    def losses(self, inputs: Tensor, targets: Tensor) -> list[float]:
+        """Return the loss of each example of a batch, taken as a batch of its own.
+
+        The model is called once for all of them if its output is one tensor with a row for each.
+
+        Raises
+        ------
+        DataError
+            As `loss` does.
+        """
+        outputs = self._outputs(inputs)
+        has_rows = isinstance(outputs, Tensor) and outputs.dim() > 0 and len(outputs) == len(inputs)
+        losses = []
+        for index in range(len(inputs)):
+            own = slice(index, index + 1)
+            row = outputs[own] if has_rows else self._outputs(inputs[own])
+            losses.append(float(self._loss_of(row, targets[own])))
+        return losses
+
     def figures(self, inputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Return the mean ``loss`` of a batch and the task's metrics.
 
@@ -71,13 +90,19 @@ class Judge:
         return {"loss": float(loss)} | {k: v for k, v in figures.items() if k != "loss"}
 
     def _outputs_and_loss(self, inputs: Tensor, targets: Tensor) -> tuple[Any, Tensor]:
+        outputs = self._outputs(inputs)
+        return outputs, self._loss_of(outputs, targets)
+
+    def _outputs(self, inputs: Tensor) -> Any:
         try:
-            outputs = self._module(inputs)
+            return self._module(inputs)
         except _MISFITS as error:
             raise DataError(
                 f"the model of task {self._task.name!r} failed on inputs {_kind(inputs)}: "
                 f"{_sentence(error)}"
             ) from error
+
+    def _loss_of(self, outputs: Any, targets: Tensor) -> Tensor:
         try:
             loss = self._task.loss(outputs, targets)
         except _MISFITS as error:
@@ -87,7 +112,7 @@ class Judge:
                 f"loss() of task {self._task.name!r} returned {_kind(loss)}; it must return a "
                 "scalar tensor, such as the mean over the batch"
             )
-        return outputs, loss
+        return loss
 
     def _misfit(self, what: str, outputs: Any, targets: Tensor, error: Exception) -> DataError:
         return DataError(

@@ -81,6 +81,15 @@ class Task(ABC):
         """
         return None
 
+    def validation(self, node: int, num_nodes: int) -> Examples | None:
+        """Return examples on which a node judges models before they are adopted.
+
+        They should be drawn as the node's training examples are, and never be trained on. `None`
+        stands for the training examples: a node judges only models whose last step it had no part
+        in, but it may have trained on them in steps before.
+        """
+        return None
+
     def labels(self, examples: Examples) -> npt.NDArray[Any]:
         """Return what partitioners split by: the groups if there are any, else the targets."""
         return np.asarray(examples.targets if examples.groups is None else examples.groups)
@@ -115,6 +124,27 @@ class Task(ABC):
             return self._checked(self.partition(node, num_nodes), f"partition({node}, {num_nodes})")
 
         return self._remembered("partition", (node, num_nodes), examples, MAX_CACHED_NODES)
+
+    @final
+    def validation_data(self, node: int, num_nodes: int) -> Examples:
+        """Return what `validation` gives for a node, or else `node_data`, checked and remembered.
+
+        Raises
+        ------
+        DataError
+            If there is no such node, or `validation` returns neither `None` nor at least one
+            example.
+        """
+        own = self.node_data(node, num_nodes)
+
+        def examples() -> Examples | None:
+            given = self.validation(node, num_nodes)
+            source = f"validation({node}, {num_nodes})"
+            return None if given is None else self._checked(given, source)
+
+        key = (node, num_nodes)
+        given = self._remembered("validation", key, examples, MAX_CACHED_NODES)
+        return own if given is None else given
 
     @final
     def training_data(self) -> Examples:

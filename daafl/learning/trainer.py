@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,17 @@ class TorchTrainer:
             )
         return model.export()
 
+    @cached_property
+    def untrained(self) -> Packed:
+        """A new model's values, always the same: what a loss without any training is measured on.
+
+        Raises
+        ------
+        ConfigError
+            As `initial` does.
+        """
+        return self.initial(seed=0)
+
     def pack(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Packed:
         """Return arrays named as in ``state_dict`` as a packed model; see `PackedModel.pack`."""
         return self._model.pack(arrays)
@@ -179,6 +191,23 @@ class TorchTrainer:
                 for name, value in figures.items():
                     sums[name] = sums.get(name, 0.0) + value * (stop - start)
         return {name: total / len(examples) for name, total in sums.items()}
+
+    def losses(self, packed: Packed, examples: Examples) -> npt.NDArray[np.float64]:
+        """Return the loss of each of at most 512 examples, evenly spread, without dropout.
+
+        Values may be NaN or infinite.
+
+        Raises
+        ------
+        DataError
+            As `evaluate` does.
+        """
+        indices = torch.from_numpy(spread(len(examples), LOSS_EXAMPLES))
+        inputs, targets = self._judge.tensors(examples)
+        self._model.load(packed)
+        self._module.eval()
+        with torch.no_grad():
+            return np.array(self._judge.losses(inputs[indices], targets[indices]))
 
     def probe(
         self,

@@ -7,15 +7,19 @@ from daafl.loops.learning_rate import (
     LearningRateObservation,
     learning_rate,
 )
+from daafl.loops.quality import QualityObservation, Vigilance, quality
 
 __all__ = [
     "CusumAlarms",
     "HealthObservation",
     "Hypergradient",
     "LearningRateObservation",
+    "QualityObservation",
+    "Vigilance",
     "default_loops",
     "health",
     "learning_rate",
+    "quality",
 ]
 
 

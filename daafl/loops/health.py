@@ -1,13 +1,14 @@
-"""The health loop: learned baselines, and an alarm when a metric leaves its own for good.
+"""The health loop: learned baselines, alarms when a metric leaves its own, and failing nodes.
 
-Observes loss, accuracy and the duration of a step. Owns no knob: it raises alerts, and may ask the
-learning-rate loop for a new probe, since a lasting rise of the loss usually means that the data
-changed and that the old rate no longer fits.
+Observes loss, accuracy, the duration of a step and the messages that were of no use. It raises
+alerts, and may ask the learning-rate loop for a new probe, since a lasting rise of the loss usually
+means that the data changed and that the old rate no longer fits. Its knobs say how failing nodes
+are dealt with; `daafl.loops.node_failures` holds their law.
 
 Baseline
     Per metric a local linear trend with the robust scale of its surprises (``Cusum``). The loss and
-    the duration are followed as logarithms, the accuracy as the error ``1 - accuracy``, so that
-    smaller is better for all three.
+    the duration are followed as logarithms, the accuracy as the error ``1 - accuracy``, failures as
+    the share of useless messages, so that smaller is better for all of them.
 Alarm
     One-sided CUSUM on the standardised surprises after a warm-up of ten values. It stays silent
     on the ordinary decline of a loss and answers a change of the data within one or two steps. A
@@ -15,9 +16,11 @@ Alarm
 States
     ``nominal`` without a recent alarm; ``degraded`` with one; ``failing`` with recent alarms of two
     metrics, with a second alarm of one, or after an alarm from which a metric did not recover.
+Quarantine
+    An alert names the nodes that were put into quarantine, and why.
 Judgement
     An alert expects the metric back on its old trend at the horizon, so ``worse`` means that
-    nothing has healed it.
+    nothing has healed it. One about quarantine expects that no more messages fail than before.
 """
 
 from __future__ import annotations
@@ -28,9 +31,19 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from daafl.autonomy.forecast import Cusum
+from daafl.autonomy.guards import bounds, cooldown
 from daafl.autonomy.plan import Knob, Plan
 from daafl.autonomy.policy import Loop
 from daafl.autonomy.records import ALERT, Decision, Effect, Insight, Request, judged, unchanged
+from daafl.loops.node_failures import (
+    FAILURE_KNOBS,
+    QUARANTINE_STRIKES,
+    REST,
+    RETRIES,
+    FailureTrend,
+    adjustment,
+    left_out,
+)
 
 NAME: Final = "health"
 PROBE_AGAIN: Final = Request(
@@ -40,15 +53,22 @@ PROBE_AGAIN: Final = Request(
 
 LOG_LOSS: Final = "log_loss"
 FLOOR_SHARE: Final = 0.05
-_FLOORS: Final = {"log_loss": 0.02, "error": 0.005, "log_round_seconds": 0.01}
+_FLOORS: Final = {
+    "log_loss": 0.02,
+    "error": 0.005,
+    "log_round_seconds": 0.01,
+    "failure_share": 0.05,
+}
 """Surprise per metric that never counts as more than one scale."""
 ERROR: Final = "error"
 LOG_SECONDS: Final = "log_round_seconds"
+FAILURES: Final = "failure_share"
 
 _WORDS: Final[Mapping[str, str]] = {
     LOG_LOSS: "loss",
     ERROR: "accuracy",
     LOG_SECONDS: "round time",
+    FAILURES: "share of failing messages",
 }
 
 Label = Literal["nominal", "degraded", "failing"]
@@ -71,6 +91,10 @@ class HealthObservation:
         Duration of the step.
     restored
         Whether the branch returned to an older model before the step.
+    num_updates, num_rejected, num_failures
+        Updates combined, replies that a check refused, messages that failed.
+    troubled_nodes, troubles
+        Nodes put into quarantine in the step, and the last fault of each in a word.
     """
 
     version: int = 0
@@ -79,6 +103,16 @@ class HealthObservation:
     accuracy: float | None = None
     round_seconds: float | None = None
     restored: bool = False
+    num_updates: int = 0
+    num_rejected: int = 0
+    num_failures: int = 0
+    troubled_nodes: tuple[int, ...] = ()
+    troubles: tuple[str, ...] = ()
+
+    @property
+    def num_useless(self) -> int:
+        """Messages that were of no use."""
+        return self.num_rejected + self.num_failures
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -92,6 +126,8 @@ class HealthObservation:
             known[ERROR] = 1.0 - self.accuracy
         if self.round_seconds is not None and self.round_seconds > 0:
             known[LOG_SECONDS] = math.log(self.round_seconds)
+        if self.num_useless + self.num_updates > 0:
+            known[FAILURES] = self.num_useless / (self.num_useless + self.num_updates)
         return known
 
 
@@ -130,6 +166,8 @@ class HealthState:
         Alerts in a row from which the metric did not recover.
     model_alarms
         Alarms of loss or accuracy so far.
+    failures
+        Smoothed share of failing messages.
     """
 
     seen: int = 0
@@ -137,6 +175,7 @@ class HealthState:
     last_restore: int | None = None
     unresolved: int = 0
     model_alarms: int = 0
+    failures: FailureTrend = field(default_factory=FailureTrend)
 
 
 @dataclass(frozen=True)
@@ -168,7 +207,7 @@ class CusumAlarms:
     name = NAME
     observation = HealthObservation
     state = HealthState
-    knobs: tuple[Knob, ...] = field(default=(), init=False)
+    knobs: tuple[Knob, ...] = field(default=FAILURE_KNOBS, init=False)
 
     def init(self) -> HealthState:
         """Return the state before the first observation."""
@@ -188,40 +227,32 @@ class CusumAlarms:
                 )
             )
             vitals[metric] = self._followed(vital, value, seen)
-            model_alarms += metric != LOG_SECONDS and vitals[metric].last_alarm == seen
+            model_alarms += metric in (LOG_LOSS, ERROR) and vitals[metric].last_alarm == seen
         return replace(
             state,
             seen=seen,
             vitals=vitals,
             model_alarms=model_alarms,
             last_restore=seen if observation.restored else state.last_restore,
+            failures=state.failures.after(observation.num_useless, observation.num_updates),
         )
 
     def reason(self, state: HealthState, observation: HealthObservation, plan: Plan) -> Decision:
-        """Return an alert naming the metrics that left their trend, or nothing."""
-        label = self.label(state)
+        """Return an alert about metrics and nodes, a move of a knob, or nothing."""
         alarmed = [name for name, vital in state.vitals.items() if vital.last_alarm == state.seen]
-        if not alarmed:
+        if alarmed:
+            return self._alarm(state, observation, alarmed)
+        if observation.troubled_nodes:
+            return self._quarantine(state, observation)
+        label, change = self.label(state), adjustment(state.failures, plan)
+        if change is None:
             followed = ", ".join(_WORDS[name] for name in sorted(state.vitals)) or "nothing yet"
             return unchanged(NAME, label, f"on trend: {followed}")
-        worst = max(alarmed, key=lambda name: state.vitals[name].detector.z)
-        detector = state.vitals[worst].detector
-        # An alarm is raised on a value, so there is a forecast.
-        baseline = detector.forecast(self.patience) or 0.0
-        remedy = self._remedy(state, alarmed)
-        what = " and ".join(
-            f"{_WORDS[name]} left its trend (z {state.vitals[name].detector.z:.1f})"
-            for name in alarmed
+        reason = (
+            f"lately {state.failures.share:.0%} of the messages were of no use: {change.knob} "
+            f"from {change.old} to {change.new}"
         )
-        action = f"ask for {remedy.knob}" if remedy is not None else "watch it"
-        return Decision(
-            NAME,
-            ALERT,
-            label,
-            f"{what}: {action}, it should be back within {self.patience} steps",
-            requests=() if remedy is None else (remedy,),
-            expect=Effect(worst, baseline, 0.0, detector.sd, self.patience),
-        )
+        return Decision(NAME, f"adjust_{change.knob}", label, reason, (change,))
 
     def reflect(
         self, decision: Decision, before: HealthObservation, after: HealthObservation
@@ -229,10 +260,18 @@ class CusumAlarms:
         """Return whether the metric is back on the trend it had; ``None`` if it is not known."""
         if decision.expect is None or decision.expect.metric not in after.metrics:
             return None
-        insight = judged(decision, after.metrics[decision.expect.metric])
-        metric = _WORDS[decision.expect.metric]
+        metric = decision.expect.metric
+        insight = judged(decision, after.metrics[metric])
+        if metric == FAILURES:
+            sentence = (
+                f"{after.metrics[metric]:.0%} of the messages were of no use, "
+                f"{decision.expect.baseline:.0%} before (z {insight.z:.1f})"
+            )
+            return replace(insight, sentence=sentence)
         result = "is not back on" if insight.verdict == "worse" else "is back on or below"
-        return replace(insight, sentence=f"{metric} {result} its old trend (z {insight.z:.1f})")
+        return replace(
+            insight, sentence=f"{_WORDS[metric]} {result} its old trend (z {insight.z:.1f})"
+        )
 
     def adapt(self, state: HealthState, insight: Insight) -> HealthState:
         """Return the state, failing for as long as alerts are not followed by recovery."""
@@ -246,6 +285,43 @@ class CusumAlarms:
             return "nominal"
         is_repeated = any(vital.alarms > 1 for vital in recent)
         return "failing" if len(recent) > 1 or is_repeated or state.unresolved else "degraded"
+
+    def _alarm(
+        self, state: HealthState, observation: HealthObservation, alarmed: list[str]
+    ) -> Decision:
+        worst = max(alarmed, key=lambda name: state.vitals[name].detector.z)
+        detector = state.vitals[worst].detector
+        # An alarm is raised on a value, so there is a forecast.
+        baseline = detector.forecast(self.patience) or 0.0
+        remedy = self._remedy(state, alarmed)
+        what = " and ".join(
+            f"{_WORDS[name]} left its trend (z {state.vitals[name].detector.z:.1f})"
+            for name in alarmed
+        )
+        action = f"ask for {remedy.knob}" if remedy is not None else "watch it"
+        also = (
+            f"; {left_out(observation.troubled_nodes, observation.troubles)}"
+            if observation.troubled_nodes
+            else ""
+        )
+        return Decision(
+            NAME,
+            ALERT,
+            self.label(state),
+            f"{what}: {action}, it should be back within {self.patience} steps{also}",
+            requests=() if remedy is None else (remedy,),
+            expect=Effect(worst, baseline, 0.0, detector.sd, self.patience),
+        )
+
+    def _quarantine(self, state: HealthState, observation: HealthObservation) -> Decision:
+        failures = state.failures
+        return Decision(
+            NAME,
+            ALERT,
+            self.label(state),
+            f"{left_out(observation.troubled_nodes, observation.troubles)}; lately {failures.share:.0%} of the messages were of no use",
+            expect=Effect(FAILURES, failures.share, 0.0, failures.sd, self.patience),
+        )
 
     def _followed(self, vital: Vital, value: float, seen: int) -> Vital:
         detector = vital.detector.update(value)
@@ -289,4 +365,9 @@ def health(
         component="health",
         scope="branch",
         influences=("loss", "accuracy", *(() if remedy is None else (remedy.knob,))),
+        guards=(
+            bounds(),
+            cooldown(RETRIES.name, REST),
+            cooldown(QUARANTINE_STRIKES.name, REST),
+        ),
     )

@@ -13,6 +13,7 @@ from daafl.autonomy.plan import Knob, Value
 from daafl.autonomy.records import Decision, Insight
 
 Status = Literal["completed", "failed", "stopped"]
+Outcome = Literal["adopted", "rejected", "no_quorum"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,9 @@ class RunInfo:
     """What is known when a run starts.
 
     ``knobs`` are all knobs of the run with unit and bounds; ``absent`` maps the name of a part
-    that cannot run in this regime to the sentence that says why.
+    that cannot run in this regime to the sentence that says why. ``attackers`` are the nodes that
+    a simulation makes hostile; ``None`` where nobody can know. ``resumed_after`` is the step after
+    which an earlier attempt at the run was taken up again; ``None`` for a run in one go.
     """
 
     task: str
@@ -31,6 +34,58 @@ class RunInfo:
     seed: int
     knobs: tuple[Knob, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
+    attackers: tuple[int, ...] | None = None
+    resumed_after: int | None = None
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An update that screening left out of a step.
+
+    Parameters
+    ----------
+    node
+        Its sender.
+    score
+        How far it is from the others, in robust standard deviations; larger is more suspicious.
+    signal
+        Which measure was the largest, in a word.
+    is_suspect
+        Whether the node's record over several steps speaks against it, not this update alone.
+    sentence
+        Why, with the numbers.
+    """
+
+    node: int
+    score: float
+    signal: str
+    is_suspect: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A committee's verdict on a branch's candidate.
+
+    Parameters
+    ----------
+    version, accepted
+        The candidate, and the accepted version that it was compared with.
+    seated, in_favour, against
+        Nodes that were asked, and how they voted; the rest was silent or refused.
+    threshold
+        Share in favour, of those who voted, from which the candidate is adopted.
+    outcome
+        ``no_quorum`` if too few answered, which leaves the candidate in place for now.
+    """
+
+    version: int
+    accepted: int
+    seated: int
+    in_favour: int
+    against: int
+    threshold: float
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -73,6 +128,12 @@ class StepRecord:
         What became of earlier decisions.
     restored
         Version of the restore point the branch returned to; ``None`` if it went on.
+    flags
+        Updates that screening left out.
+    vote
+        What a committee said about the step's model; ``None`` if none was asked.
+    quarantined
+        Nodes that got no assignment in this step because of what they did before.
     """
 
     kind: Literal["train", "probe"]
@@ -95,6 +156,9 @@ class StepRecord:
     decisions: tuple[Decision, ...]
     insights: tuple[Insight, ...]
     restored: int | None
+    flags: tuple[Flag, ...] = ()
+    vote: Vote | None = None
+    quarantined: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from daafl.autonomy.records import Decision, Insight
 from daafl.observability.events import RunInfo, RunSummary, StepRecord
 from daafl.observability.final_lines import final_lines
 from daafl.observability.outcomes import action_text
-from daafl.observability.plain import headline, shown_loss
-from daafl.observability.units import duration, number, plural, share, size
+from daafl.observability.plain import headline, metric_of, metric_text, shown_loss
+from daafl.observability.remarks import Remarks, nodes_text
+from daafl.observability.units import duration, number, plural, size
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 40
@@ -48,6 +49,9 @@ class Seen:
         self.alarms: list[str] = []
         self.decision: Decision | None = None
         self.insight: Insight | None = None
+        self.metric = "accuracy"
+        self.remark = ""
+        self.remarks = Remarks()
         self.loss: list[float | None] = []
         self.accuracy: list[float | None] = []
         self.lr: list[float | None] = []
@@ -66,10 +70,15 @@ class Seen:
                 self.alarms.append(f"step {record.step}: {decision.reason}")
         for insight in record.insights:
             self.insight = insight
+        for remark in self.remarks.of(record):
+            self.remark = f"step {record.step}: {remark}"
         if record.kind == "train":
             self.last, self.round = record, record.step
+            metric = metric_of(record, self.metric)
+            if metric != self.metric:
+                self.metric, self.accuracy = metric, [None] * len(self.accuracy)
             self.loss.append(shown_loss(record))
-            self.accuracy.append(record.metrics.get("accuracy"))
+            self.accuracy.append(record.metrics.get(self.metric))
             lr = record.knobs.get("lr")
             self.lr.append(float(lr) if isinstance(lr, int | float) else None)
             self._recent.append(record.wall_seconds)
@@ -192,7 +201,7 @@ def _curves(seen: Seen) -> Table:
     rates = [math.log(v) if v is not None and v > 0 else None for v in seen.lr]
     rows = [
         ("loss", number(seen.loss[-1], 4), logs, "dark_orange"),
-        ("accuracy", share(seen.accuracy[-1]), seen.accuracy, "blue"),
+        (seen.metric, metric_text(seen.metric, seen.accuracy[-1]), seen.accuracy, "blue"),
         ("lr", number(seen.lr[-1]), rates, "magenta"),
     ]
     for name, value, values, color in rows:
@@ -207,10 +216,15 @@ def _events(seen: Seen) -> Table:
     acts = f"{plural(seen.decisions, 'decision')}, {plural(seen.rollbacks, 'rollback')}"
     table.add_row(Text("network", style="dim"), Text(traffic))
     table.add_row(Text("loops", style="dim"), Text(acts))
+    if seen.remark:
+        suspects = seen.remarks.suspects
+        what = Text(f"suspected: {nodes_text(suspects)}" if suspects else "nobody suspected")
+        what.append(f"\n{seen.remark}", style="dim")
+        table.add_row(Text("nodes", style="dim"), what)
     if seen.decision is not None:
-        what = Text(f"{seen.decision.loop}: {action_text(seen.decision)}", style="bold")
-        what.append(f"\n{seen.decision.reason}", style="not bold dim")
-        table.add_row(Text("decided", style="dim"), what)
+        decided = Text(f"{seen.decision.loop}: {action_text(seen.decision)}", style="bold")
+        decided.append(f"\n{seen.decision.reason}", style="not bold dim")
+        table.add_row(Text("decided", style="dim"), decided)
     if seen.insight is not None:
         style = _VERDICT_STYLES[seen.insight.verdict]
         came = Text(f"{seen.insight.verdict}: ", style=style)

@@ -10,11 +10,12 @@ from typing import Literal
 from daafl.autonomy.plan import Change
 from daafl.autonomy.records import Decision, Insight
 from daafl.observability.events import StepRecord
-from daafl.observability.units import value_text
+from daafl.observability.units import number, value_text
 
 Kind = Literal["adjust", "request", "restore", "alert"]
 Result = Literal["better", "confirmed", "worse", "pending", "unjudged"]
 
+_SMALL_DIGITS = 6  # of a change too small for fewer
 RESULTS: tuple[Result, ...] = ("better", "confirmed", "worse", "pending", "unjudged")
 
 
@@ -63,10 +64,10 @@ class Outcome:
 def outcomes(steps: Iterable[StepRecord]) -> tuple[Outcome, ...]:
     """Return all decisions in the order they were taken."""
     known = tuple(steps)
-    insights: dict[int, Insight] = {}
+    insights: dict[tuple[str, int], Insight] = {}
     for step in known:
         for insight in step.insights:
-            insights.setdefault(insight.decision, insight)
+            insights.setdefault((insight.loop, insight.decision), insight)
     return tuple(
         Outcome(step.step, decision, _judgement(decision, insights))
         for step in known
@@ -80,8 +81,15 @@ def tally(results: Iterable[Outcome]) -> Counter[Result]:
 
 
 def change_text(change: Change) -> str:
-    """Return a change as ``lr 0.1 → 0.2``."""
-    return f"{change.knob} {value_text(change.old)} → {value_text(change.new)}"
+    """Return a change as ``lr 0.1 → 0.2``, with more digits if it is a small one.
+
+    >>> change_text(Change("lr", 0.36120, 0.36124))
+    'lr 0.3612 → 0.36124'
+    """
+    old, new = value_text(change.old), value_text(change.new)
+    if old == new and isinstance(change.old, float) and isinstance(change.new, float):
+        old, new = number(change.old, _SMALL_DIGITS), number(change.new, _SMALL_DIGITS)
+    return f"{change.knob} {old} → {new}"
 
 
 def action_text(decision: Decision) -> str:
@@ -112,5 +120,6 @@ def total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     return result
 
 
-def _judgement(decision: Decision, insights: Mapping[int, Insight]) -> Insight | None:
-    return None if decision.number is None else insights.get(decision.number)
+def _judgement(decision: Decision, insights: Mapping[tuple[str, int], Insight]) -> Insight | None:
+    """Return what was made of a decision; federation and branches number theirs separately."""
+    return None if decision.number is None else insights.get((decision.loop, decision.number))

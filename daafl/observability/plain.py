@@ -9,9 +9,11 @@ from daafl.autonomy.records import Decision, Insight
 from daafl.observability.events import RunInfo, RunSummary, StepRecord
 from daafl.observability.final_lines import final_lines
 from daafl.observability.outcomes import action_text
+from daafl.observability.remarks import Remarks
 from daafl.observability.units import duration, number, plural, share, size, value_text
 
-_HEADS = f"{'loss':>12}{'accuracy':>10}{'lr':>10}{'updates':>9}{'lost':>6}{'time':>11}{'bytes':>10}"
+_METRIC = "accuracy"
+_METRIC_WIDTH = 10
 _INDENT = " " * 8
 
 
@@ -21,6 +23,8 @@ class PlainProgress:
     def __init__(self, output: TextIO, *, report: Path | None = None) -> None:
         self._output, self._report = output, report
         self._num_rounds = 0
+        self._metric = _METRIC
+        self._remarks = Remarks()
 
     def started(self, info: RunInfo) -> None:
         """Print what runs, and the names of the columns."""
@@ -28,11 +32,17 @@ class PlainProgress:
         self._print(headline(info))
         for name, why in info.absent.items():
             self._print(f"without {name}: {why}")
-        self._print(f"{'round':>{self._round_width}}{_HEADS}")
+        self._print_heads()
 
     def stepped(self, record: StepRecord) -> None:
         """Print the step, then each decision and each judgement that matters."""
+        metric = metric_of(record, self._metric)
+        if metric != self._metric:
+            self._metric = metric
+            self._print_heads()
         self._print(self._row(record))
+        for remark in self._remarks.of(record):
+            self._print(f"{_INDENT}{remark}")
         for decision in record.decisions:
             self._print(f"{_INDENT}{decision_line(decision)}")
         for insight in record.insights:
@@ -49,13 +59,20 @@ class PlainProgress:
     def _round_width(self) -> int:
         return max(2 * len(str(self._num_rounds)) + 2, 8)
 
+    def _print_heads(self) -> None:
+        name = self._metric[: _METRIC_WIDTH - 1]
+        self._print(
+            f"{'round':>{self._round_width}}{'loss':>12}{name:>{_METRIC_WIDTH}}"
+            f"{'lr':>10}{'updates':>9}{'lost':>6}{'time':>11}{'bytes':>10}"
+        )
+
     def _row(self, record: StepRecord) -> str:
         place = f"{record.step}/{self._num_rounds}" if record.kind == "train" else "probe"
         lost = sum(record.rejected.values()) + sum(record.failures.values())
         return (
             f"{place:>{self._round_width}}"
             f"{number(shown_loss(record), 4):>12}"
-            f"{share(record.metrics.get('accuracy')):>10}"
+            f"{metric_text(self._metric, record.metrics.get(self._metric)):>{_METRIC_WIDTH}}"
             f"{value_text(record.knobs.get('lr', '-')):>10}"
             f"{record.num_updates:>9}"
             f"{lost:>6}"
@@ -76,7 +93,22 @@ def headline(info: RunInfo) -> str:
         f"{info.task}: {plural(info.num_nodes, 'node')}, {info.strategy}, "
         f"{plural(info.num_parameters, 'parameter')}, {plural(info.num_rounds, 'round')}, "
         f"seed {info.seed}"
+        + ("" if info.resumed_after is None else f", resumed after round {info.resumed_after}")
     )
+
+
+def metric_of(record: StepRecord, shown: str) -> str:
+    """Return the metric to show beside the loss: another one than so far if that is not measured.
+
+    A task without classes has no accuracy, but perhaps a figure of its own.
+    """
+    others = [name for name in record.metrics if name != "loss"]
+    return others[0] if others and shown not in record.metrics else shown
+
+
+def metric_text(name: str, value: float | None) -> str:
+    """Return a metric's value; of accuracies always with four decimals, so that they line up."""
+    return share(value) if name == _METRIC else number(value, 4)
 
 
 def shown_loss(record: StepRecord) -> float | None:

@@ -6,7 +6,7 @@ mode   what is shown
 live   a display that redraws itself: bar, figures, curves, the last decision and why, alarms
 plain  one line per round and one per decision, for files and logs
 quiet  the final lines only
-json   ``summary.json`` on standard output at the end, plain lines on standard error
+json   ``summary.json`` on standard output at the end, plain lines on standard error unless quiet
 auto   live when standard output is a terminal, else plain
 ====== ============================================================================================
 
@@ -123,11 +123,24 @@ class QuietProgress:
 
 
 class JsonProgress:
-    """Observer that prints the summary as one JSON document, and the rest on standard error."""
+    """Observer that prints the summary as one JSON document, and the rest on standard error.
 
-    def __init__(self, output: TextIO, *, report: Path | None = None) -> None:
+    Parameters
+    ----------
+    output
+        Where the document goes.
+    report
+        Where the report will be.
+    is_quiet
+        Whether to say only how the run ended, besides the document.
+    """
+
+    def __init__(
+        self, output: TextIO, *, report: Path | None = None, is_quiet: bool = False
+    ) -> None:
         self._output = output
-        self._lines = PlainProgress(sys.stderr, report=report)
+        shown = QuietProgress if is_quiet else PlainProgress
+        self._lines: Observer = WhileItLasts(shown(sys.stderr, report=report))
 
     def started(self, info: RunInfo) -> None:
         """Print the header on standard error."""

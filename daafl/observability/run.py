@@ -55,7 +55,9 @@ class Run:
     baseline
         Centralised training to compare with, if somebody measured it.
     notes
-        What was found damaged but harmless while reading, one sentence each.
+        What was found damaged while reading, one sentence each.
+    left_out
+        Numbers of the lines of ``rounds.jsonl`` that are damaged and missing from ``steps``.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Run:
     journal: tuple[Mapping[str, object], ...] = ()
     baseline: Baseline | None = None
     notes: tuple[str, ...] = ()
+    left_out: tuple[int, ...] = ()
 
     @property
     def rounds(self) -> tuple[StepRecord, ...]:

@@ -24,9 +24,11 @@ from daafl.flower import (
 )
 from daafl.simulation.devices import Devices
 from daafl.simulation.node import FIRST_NODE_ID, Answer, Nodes
+from daafl.simulation.snapshot import GridState, Held, state_of, state_tree
 from daafl.simulation.timeline import Flight, Timeline
 from daafl.simulation.wire import packed, unpacked
 from daafl.simulation.workers import Crew, InlineCrew, WorkerCrew, usable_cores
+from daafl.store.tree import Tree
 
 _RUN_ID: Final = 1
 
@@ -115,6 +117,7 @@ class InProcessGrid(Grid):
         adopt_task_identity(run_id=_RUN_ID)
         self._run = empty_run(_RUN_ID)
         self._num_nodes = num_nodes
+        self._devices = devices
         nodes = Nodes(client_app, num_nodes, _RUN_ID, dict(run_config or {}))
         crew = _crew(nodes, workers=workers, timeout_s=message_timeout_s)
         self._closed = weakref.finalize(self, crew.close)
@@ -220,6 +223,41 @@ class InProcessGrid(Grid):
             del self._delivered[pushed.message_id]
         return [_reply(pushed) for pushed in arrived]
 
+    def snapshot(self) -> dict[str, Tree]:
+        """Return where the grid stands, as plain data.
+
+        That is the virtual time, the number of messages, what nodes keep in `Context.state`, the
+        messages whose replies have not arrived, also those nobody waits for any more, and the
+        replies that nobody has taken. What nodes have worked on is not in it: it is done again.
+        """
+        awaited = frozenset(self._out)
+        held = tuple(Held(pushed.asked, pushed.flight) for pushed in self._delivered.values())
+        return state_tree(GridState(self._timeline.point(), awaited, held), self._devices)
+
+    def restore(self, state: Tree) -> None:
+        """Go on, in a grid that is new, where another one stood at its `snapshot`.
+
+        With the same ClientApp, nodes and devices, everything that follows is the same: replies,
+        their order, their times and their ids, whatever the number of workers.
+
+        Raises
+        ------
+        StoreError
+            If it is no state of a grid.
+        FederationError
+            If it is one of other nodes or devices, or this grid is closed or was used before.
+        """
+        if not self._closed.alive or self._timeline.next_number() > 1 or self.now_s() > 0:
+            raise FederationError("a grid that was used or closed cannot be restored; make one")
+        stood = state_of(state, self._devices)
+        self._timeline.go_to(stood.point)
+        for flight in stood.point.out:
+            if flight.number in stood.awaited:
+                self._out[flight.number] = _pushed(flight)
+        for held in stood.held:
+            pushed = _Pushed(held.asked, held.flight)
+            self._delivered[pushed.message_id] = pushed
+
     def close(self) -> None:
         """End all worker processes; harmless when repeated."""
         self._closed()
@@ -259,6 +297,13 @@ class InProcessGrid(Grid):
                 pushed = self._out.pop(number)
                 self._delivered[pushed.message_id] = pushed
         return arrived
+
+
+def _pushed(flight: Flight) -> _Pushed:
+    message = None if flight.instruction is None else unpacked(flight.instruction)
+    if not isinstance(message, Message):
+        raise WorkerError(f"message {flight.number} is out as a {type(message).__name__}")
+    return _Pushed(rebuild(message.metadata, RecordDict()), flight)
 
 
 def _crew(nodes: Nodes, *, workers: int | None, timeout_s: float) -> Crew:

@@ -24,19 +24,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, _mode_of(path))
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
-        _sync_folder(path.parent)
+        place_file(path, data)
+        sync_folder(path.parent)
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written ({error.strerror or error}); "
@@ -59,17 +48,36 @@ def write_json(path: Path, value: object) -> None:
     write_bytes(path, text.encode() + b"\n")
 
 
-def _mode_of(path: Path) -> int:
-    """Return the permissions the new file gets: the old file's, or what ``open`` would give."""
-    with suppress(FileNotFoundError):
-        return path.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+def place_file(path: Path, data: bytes | memoryview) -> None:
+    """Replace the file at ``path`` as `write_bytes` does, in a folder that is there.
+
+    Its bytes are on the disk when this returns; its name is only after `sync_folder`, so that
+    several files can share one.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the old one is as it was then.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.chmod(name, _mode_of(path))
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
 
 
-def _sync_folder(folder: Path) -> None:
-    """Write the folder's own entry to the disk, without which a new file may be lost."""
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk, without which a new file may be lost."""
     if os.name != "posix":
         return  # elsewhere a folder cannot be opened, nor need it be
     descriptor = os.open(folder, os.O_RDONLY)
@@ -77,3 +85,12 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _mode_of(path: Path) -> int:
+    """Return the permissions the new file gets: the old file's, or what ``open`` would give."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

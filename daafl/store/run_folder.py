@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from daafl.autonomy.codec import decode, encode
 from daafl.autonomy.journal import read as read_journal
@@ -29,6 +29,8 @@ from daafl.observability.events import RunInfo, RunSummary, StepRecord
 from daafl.observability.record_json import step_json, step_of, summary_json
 from daafl.observability.run import Baseline, Run
 from daafl.store.atomic import write_bytes, write_json
+from daafl.store.folder_lock import FolderLock, check_free
+from daafl.store.lines import append_line, remove, synced_size, truncate_lines
 
 CONFIG = "config.yaml"
 INFO = "info.json"
@@ -76,15 +78,53 @@ class RunFolder:
     Raises
     ------
     ConfigError
-        If the folder holds a run and ``overwrite`` is off, or cannot be made or written.
+        If the folder holds a run and ``overwrite`` is off or another process writes that run, or
+        cannot be made or written.
     """
 
     def __init__(self, path: Path, *, config: str = "", overwrite: bool = False) -> None:
         self.path = path
         _claim(path, overwrite=overwrite)
-        self.checkpoints.mkdir(exist_ok=True)
+        self._lock = _locked(self.checkpoints)
         if config:
             write_bytes(path / CONFIG, config.encode())
+
+    @classmethod
+    def reopen(cls, path: Path, *, rounds_bytes: int) -> Self:
+        """Return the folder of a run that goes on from a checkpoint.
+
+        What the stopped attempt wrote after the checkpoint is removed: lines of ``rounds.jsonl``,
+        the summary and the report. Everything else stays. Stopped at any instant, it can be
+        called again.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        rounds_bytes
+            `rounds_bytes` when the checkpoint was made.
+
+        Raises
+        ------
+        ConfigError
+            If the folder holds no run, or another process still writes it.
+        StoreError
+            If ``rounds.jsonl`` has no line that ends there, or a file cannot be changed.
+        """
+        _check_run(path)
+        folder = cls.__new__(cls)
+        folder.path = path
+        folder._lock = _locked(folder.checkpoints)
+        # Without its summary the run counts as unfinished, which it is from here on.
+        for name in (SUMMARY, REPORT):
+            remove(path / name)
+        truncate_lines(path / ROUNDS, rounds_bytes)
+        return folder
+
+    @property
+    def rounds_bytes(self) -> int:
+        """Size of ``rounds.jsonl`` after its last line; it is on the disk up to there."""
+        return synced_size(self.path / ROUNDS)
 
     @property
     def journal(self) -> Path:
@@ -106,10 +146,14 @@ class RunFolder:
         write_json(self.path / INFO, encode(info))
 
     def stepped(self, record: StepRecord) -> None:
-        """Append one line to ``rounds.jsonl`` and hand it to the operating system."""
-        line = json.dumps(step_json(record), allow_nan=False)
-        with (self.path / ROUNDS).open("a", encoding="utf-8", newline="\n") as rounds:
-            rounds.write(line + "\n")
+        """Append one line to ``rounds.jsonl`` and hand it to the operating system.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses it.
+        """
+        append_line(self.path / ROUNDS, json.dumps(step_json(record), allow_nan=False))
 
     def finished(self, summary: RunSummary) -> None:
         """Write ``summary.json``."""
@@ -120,6 +164,17 @@ class RunFolder:
         write_json(self.path / BASELINE, encode(baseline))
 
 
+def summary_of(path: Path) -> RunSummary | None:
+    """Return how the run in a folder ended; ``None`` if it was cut off or still goes on.
+
+    Raises
+    ------
+    StoreError
+        If the summary is damaged.
+    """
+    return _document(path / SUMMARY, RunSummary) if (path / SUMMARY).exists() else None
+
+
 def load(path: Path) -> Run:
     """Return the run that a folder holds, finished or not.
 
@@ -128,27 +183,42 @@ def load(path: Path) -> Run:
     ConfigError
         If the folder holds no run.
     StoreError, JournalError
-        If a file is damaged; names the file, the line and the rule. A torn last line of
-        ``rounds.jsonl``, which a killed run leaves, is dropped and noted instead.
+        If a file is damaged; names the file, the line and the rule. Of ``rounds.jsonl``, a torn
+        last line, which a killed run leaves, and damaged lines among good ones are left out and
+        noted instead.
     """
-    if not path.is_dir():
-        raise ConfigError(f"there is no run folder {path}; give the folder that holds {ROUNDS}")
-    for name in (INFO, ROUNDS):
-        if not (path / name).is_file():
-            raise ConfigError(f"{path} holds no run: it has no {name}")
-    steps, notes = _steps(path / ROUNDS)
+    _check_run(path)
+    steps, left_out, notes = _steps(path / ROUNDS)
     header, records = read_journal(path / JOURNAL) if (path / JOURNAL).exists() else (None, ())
     return Run(
         name=path.resolve().name,
         info=_document(path / INFO, RunInfo),
         steps=steps,
-        summary=_document(path / SUMMARY, RunSummary) if (path / SUMMARY).exists() else None,
+        summary=summary_of(path),
         config=_text(path / CONFIG) if (path / CONFIG).exists() else "",
         header=header,
         journal=tuple(records),
         baseline=_document(path / BASELINE, Baseline) if (path / BASELINE).exists() else None,
         notes=notes,
+        left_out=left_out,
     )
+
+
+def _check_run(path: Path) -> None:
+    if not path.is_dir():
+        raise ConfigError(f"there is no run folder {path}; give the folder that holds {ROUNDS}")
+    for name in (INFO, ROUNDS):
+        if not (path / name).is_file():
+            raise ConfigError(f"{path} holds no run: it has no {name}")
+
+
+def _locked(checkpoints: Path) -> FolderLock:
+    """Return the lock that keeps a second process from writing the same run."""
+    try:
+        checkpoints.mkdir(exist_ok=True)
+        return FolderLock(checkpoints)
+    except OSError as error:
+        raise ConfigError(f"output_dir {checkpoints.parent} cannot be written: {error}") from error
 
 
 def _claim(path: Path, *, overwrite: bool) -> None:
@@ -156,6 +226,7 @@ def _claim(path: Path, *, overwrite: bool) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if overwrite:
+            check_free(path / CHECKPOINTS)
             _remove_run(path)
         taken = [name for name in _FILES if (path / name).exists()]
         if taken:
@@ -178,12 +249,34 @@ def _remove_run(path: Path) -> None:
     shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
 
 
-def _steps(path: Path) -> tuple[tuple[StepRecord, ...], tuple[str, ...]]:
+def _steps(path: Path) -> tuple[tuple[StepRecord, ...], tuple[int, ...], tuple[str, ...]]:
+    """Return the steps, the numbers of the lines left out, and a note for each of them.
+
+    Raises
+    ------
+    StoreError
+        If no line at all can be used.
+    """
     lines = _text(path).split("\n")
     # A complete file ends in a newline, so what follows the last one is a torn line.
     torn = lines.pop()
-    notes = (f"The last line of {ROUNDS} was cut off and left out.",) if torn else ()
-    return tuple(_step(path, index, line) for index, line in enumerate(lines, start=1)), notes
+    steps: list[StepRecord] = []
+    errors: dict[int, StoreError] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            steps.append(_step(path, number, line))
+        except StoreError as error:
+            errors[number] = error
+    if errors and not steps:
+        raise next(iter(errors.values()))
+    notes = [
+        f"Line {number} of {ROUNDS} is damaged and left out, so its step is missing from all "
+        f"figures and charts ({error.__cause__})."
+        for number, error in errors.items()
+    ]
+    if torn:
+        notes.append(f"The last line of {ROUNDS} was cut off and left out.")
+    return tuple(steps), tuple(errors), tuple(notes)
 
 
 def _step(path: Path, number: int, line: str) -> StepRecord:

@@ -138,7 +138,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"daafl {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["run", "report", "list", "completion"])
+@pytest.mark.parametrize("command", ["run", "report", "explain", "replay", "list", "completion"])
 def test_help_teaches_by_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code([command, "--help"]) == 0
     text = capsys.readouterr().out

@@ -52,7 +52,7 @@ def test_options_come_with_their_descriptions() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("daafl re", ["report"]),
+        ("daafl rep", ["replay", "report"]),
         ("daafl run --mul", ["--multirun"]),
         ("daafl run strategy=fedav", ["fedavg", "fedavgm"]),
         ("daafl run strategy=fedprox strategy.", ["strategy.proximal_mu="]),

@@ -31,7 +31,7 @@ MISTAKES = [
         "loop.learning_rate is off, so it has no kappa",
     ),
     (["seed.x=1"], "seed.x=1 is not known", "seed is a single value"),
-    (["+foo=1"], "foo is not known", "choose among baseline"),
+    (["+foo=1"], "foo is not known", "choose among attack"),
     (["+sed=1"], "sed is not known", "did you mean seed?"),
     (["~num_rounds"], "num_rounds has no value", "every run needs one"),
     (["~sed"], "~sed is not known", "did you mean seed?"),
@@ -96,6 +96,7 @@ def test_a_task_of_ones_own_is_short_for_the_custom_option() -> None:
     composition = compose(["task=my_task.py:MyTask"])
     assert composition.choices["task"] == "custom"
     assert composition.config["task"]["path"] == "my_task.py:MyTask"
+    assert composition.name == "MyTask"
 
 
 def test_a_key_can_be_deleted_with_its_group() -> None:

@@ -50,6 +50,7 @@ def nodes_of(file: str) -> list[Mapping[str, Any]]:
 
 def test_there_are_files_for_every_group() -> None:
     assert set(option_groups()) >= {
+        "attack",
         "devices",
         "experiment",
         "grid",

@@ -94,6 +94,27 @@ def test_own_data_needs_no_training_set() -> None:
         task.training_data()
 
 
+class Careful(Counted):
+    """Node 0 has examples to validate with, node 1 has none, node 2 is confused."""
+
+    def validation(self, node: int, num_nodes: int) -> Examples | None:
+        given = [Examples(np.full((3, 1), 9.0), np.zeros(3, int)), None, "examples"]
+        return given[node]  # type: ignore[return-value]
+
+
+def test_nodes_validate_on_their_own_data_unless_there_is_more() -> None:
+    task = Careful()
+    assert task.validation_data(0, 3).inputs.tolist() == [[9.0]] * 3
+    assert task.validation_data(0, 3) is task.validation_data(0, 3)
+    assert task.validation_data(1, 3) is task.node_data(1, 3)
+    with pytest.raises(DataError, match=r"validation\(2, 3\) of task 'Careful' returned str"):
+        task.validation_data(2, 3)
+    with pytest.raises(DataError, match="node 3 of 3"):
+        task.validation_data(3, 3)
+    plain = Counted()
+    assert plain.validation_data(2, 3) is plain.node_data(2, 3)
+
+
 def test_tasks_may_be_frozen_dataclasses() -> None:
     @dataclass(frozen=True)
     class Frozen(Counted):

@@ -161,6 +161,45 @@ class Noisy(nn.Module):
         return self.layers(x)
 
 
+def test_losses_are_those_of_single_examples() -> None:
+    trainer = TorchTrainer(Given(perceptron))
+    packed, examples = trainer.initial(seed=1), classes(n=700)
+    losses = trainer.losses(packed, examples)
+    chosen = [i * 700 // 512 for i in range(512)]  # at most 512, evenly spread
+    single = [trainer.evaluate(packed, examples.take(np.array([i])))["loss"] for i in chosen]
+    assert losses == pytest.approx(single, rel=1e-5)
+    assert losses.dtype == np.float64
+
+
+class Pair(nn.Module):
+    """A model with two outputs in a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.body(inputs), "twice": 2 * self.body(inputs)}
+
+
+class FromPair(Given):
+    def loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:  # type: ignore[override]
+        return functional.cross_entropy(outputs["logits"], targets)
+
+
+def test_losses_of_models_with_other_outputs_than_a_tensor() -> None:
+    trainer, plain = TorchTrainer(FromPair(Pair)), TorchTrainer(Given(lambda: nn.Linear(4, 3)))
+    packed = trainer.initial(seed=1)
+    expected = plain.losses(packed, classes())  # the same layers under other names
+    assert trainer.losses(packed, classes()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_untrained_model_is_always_the_same() -> None:
+    trainer = TorchTrainer(Given(perceptron))
+    trainer.train(trainer.initial(3), classes(), ONE_STEP, rng())
+    assert np.array_equal(trainer.untrained, TorchTrainer(Given(perceptron)).untrained)
+
+
 def test_a_training_depends_on_its_arguments_alone() -> None:
     trainer = TorchTrainer(Given(Noisy))
     sent = trainer.initial(0)

@@ -17,8 +17,10 @@ from daafl.loops.health import (
     HealthState,
     health,
 )
+from daafl.loops.node_failures import FAILURE_KNOBS
 
 PROBE = Knob("probe", "", 0, "learning_rate", "branch", 0, 1)
+KNOBS = {knob.name: knob for knob in (PROBE, *FAILURE_KNOBS)}
 
 
 @dataclass
@@ -28,9 +30,10 @@ class Watch:
     loop: Loop = field(default_factory=health)
 
     def __post_init__(self) -> None:
-        self.hub = Hub((self.loop,), {"probe": PROBE})
+        self.hub = Hub((self.loop,), KNOBS)
         self.state = self.hub.init()
-        self.plan = Plan.of([PROBE])
+        self.plan = Plan.of(KNOBS.values())
+        self.moves: list[tuple[int, str, object]] = []
         self.step = 0
         self.alerts: list[tuple[int, Decision]] = []
         self.insights = []
@@ -46,6 +49,7 @@ class Watch:
         self.labels.append(own.state)
         if own.action == "alert":
             self.alerts.append((self.step, own))
+        self.moves += [(self.step, change.knob, change.new) for change in own.changes]
         if self.plan["probe"] == 1:
             self.probed.append(self.step)
         self.insights += cycle.insights
@@ -209,10 +213,10 @@ def test_metrics_are_on_the_scale_on_which_they_are_followed() -> None:
 
 
 def test_it_never_restarts_a_rate_by_itself() -> None:
-    """It owns no knob, so a restart of the rate after drift is never fought over."""
+    """It owns no knob of training, so a restart of the rate after drift is never fought over."""
     lr = Knob("lr", "1", 0.1, "operator", "branch", 1e-4, 3.0)
-    hub = Hub((health(),), {"probe": PROBE, "lr": lr})
-    state, plan, rng = hub.init(), Plan.of([PROBE, lr]), np.random.default_rng(1)
+    hub = Hub((health(),), {**KNOBS, "lr": lr})
+    state, plan, rng = hub.init(), Plan.of([*KNOBS.values(), lr]), np.random.default_rng(1)
     for step in range(50):
         seen = ordinary(rng, step, **({"trimmed_loss": 3.0} if step >= 40 else {}))
         cycle = hub.cycle(state, {"health": seen}, plan)
@@ -220,7 +224,7 @@ def test_it_never_restarts_a_rate_by_itself() -> None:
         if step > 40:
             plan = plan.apply([Change("lr", plan["lr"], 0.1 + step / 100)])
             assert plan["lr"] == 0.1 + step / 100
-    assert CusumAlarms().knobs == ()
+    assert CusumAlarms().knobs == FAILURE_KNOBS
 
 
 def test_alerts_can_be_learned_from() -> None:
@@ -233,3 +237,69 @@ def test_alerts_can_be_learned_from() -> None:
         assert knowledge.patterns()[0].worse >= 1
     assert isinstance(watch.state.loops["health"].memory, HealthState)
     assert isinstance(PROBE_AGAIN, Request)
+
+
+def test_retries_follow_the_failures() -> None:
+    # With 4 of 10 messages lost the smoothed share is 0.12 and then 0.204, above 0.15.
+    watch = Watch()
+    for step in range(60):
+        lost = 4 if step < 30 else 0
+        watch.see(HealthObservation(version=step, num_updates=10 - lost, num_failures=lost))
+    raised = [(step, value) for step, knob, value in watch.moves if knob == "retries"]
+    assert raised[:3] == [(1, 1), (6, 2), (11, 3)]
+    strict = [(step, value) for step, knob, value in watch.moves if knob == "quarantine_strikes"]
+    assert strict[:2] == [(12, 2.0), (17, 1.5)]
+    # 0.4 * 0.7 ** n is below 0.03 from n = 8 on: the eighth quiet step is step 37.
+    assert raised[3:] == [(37, 2), (42, 1), (47, 0)]
+    assert strict[2:] == [(48, 2.0), (53, 2.5)]
+    assert watch.plan["retries"] == 0 and watch.plan["quarantine_strikes"] == 2.5
+
+
+def test_no_knob_moves_while_nothing_fails() -> None:
+    watch, rng = Watch(), np.random.default_rng(3)
+    for step in range(60):
+        watch.see(ordinary(rng, step, num_updates=10))
+    assert watch.moves == [] and watch.alerts == []
+
+
+def test_quarantine_is_told_with_the_nodes_and_what_they_did() -> None:
+    watch = Watch()
+    for step in range(20):
+        seen = HealthObservation(version=step, num_updates=9, num_rejected=1 if step < 5 else 0)
+        if step == 4:
+            seen = replace(seen, troubled_nodes=(3, 7), troubles=("finiteness", "timeout"))
+        watch.see(seen)
+    ((step, alert),) = watch.alerts
+    assert step == 4
+    # 0.1 * (1 - 0.7 ** 5) = 0.083
+    assert alert.reason == (
+        "quarantine for nodes 3 (finiteness), 7 (timeout); lately 8% of the messages were of no use"
+    )
+    (insight,) = watch.insights
+    assert insight.decision == alert.number
+    assert insight.sentence.startswith("0% of the messages were of no use, 8% before")
+    assert insight.verdict == "better"
+
+
+def test_a_quarantine_that_does_not_help_is_judged_as_worse() -> None:
+    watch = Watch()
+    for step in range(12):
+        seen = HealthObservation(version=step, num_updates=9, num_rejected=1)
+        if step == 4:
+            seen = replace(seen, troubled_nodes=(3,), troubles=("shape",))
+        if step > 4:
+            seen = replace(seen, num_updates=5, num_rejected=5)
+        watch.see(seen)
+    assert watch.insights[0].verdict == "worse"
+    assert watch.insights[0].sentence.startswith("50% of the messages were of no use, 8% before")
+
+
+def test_a_burst_of_failures_is_an_alarm() -> None:
+    watch, rng = Watch(), np.random.default_rng(1)
+    for step in range(44):
+        lost = {"num_updates": 5, "num_failures": 5} if step >= 40 else {"num_updates": 10}
+        watch.see(ordinary(rng, step, **lost))
+    step, alert = watch.alerts[0]
+    assert 40 <= step <= 42
+    assert "share of failing messages left its trend" in alert.reason
+    assert alert.requests == ()  # a new rate would not help

@@ -34,6 +34,18 @@ def test_each_decision_meets_its_own_judgement(make_record: Callable[..., StepRe
     assert tally(found) == {"better": 1, "unjudged": 1, "pending": 1}
 
 
+def test_loops_number_their_decisions_apart(make_record: Callable[..., StepRecord]) -> None:
+    wide = Decision("participation", "widen", "stable", "why", expect=EFFECT, number=1)
+    steps = [
+        make_record(1, decisions=(wide, decision(1, expect=EFFECT))),
+        make_record(2, insights=(insight(1, "worse"),)),
+    ]
+    assert [(o.decision.loop, o.result) for o in outcomes(steps)] == [
+        ("participation", "pending"),
+        ("learning_rate", "worse"),
+    ]
+
+
 def test_the_kind_is_the_weightiest_thing_a_decision_does() -> None:
     change = (Change("lr", 0.1, 0.2),)
     ask = (Request("lr", "integrity", "health", "drift", high=0.1),)

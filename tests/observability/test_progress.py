@@ -1,16 +1,19 @@
 import io
 import json
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from daafl.errors import ConfigError
-from daafl.observability.events import Observer
+from daafl.observability.events import Flag, Observer, Vote
+from daafl.observability.final_lines import final_lines
 from daafl.observability.live import LiveProgress, Seen, sparkline
 from daafl.observability.plain import PlainProgress
-from daafl.observability.progress import WhileItLasts, progress
+from daafl.observability.progress import JsonProgress, WhileItLasts, progress
 from daafl.observability.run import Run
 
 REPORT = Path("runs/digits/report.html")
@@ -76,7 +79,8 @@ def test_quiet_says_only_how_it_ended(scripted_run: Callable[..., Run]) -> None:
     assert lines[0] == "completed: all 20 rounds were done"
     assert "2 alarms" in lines[2]
     assert "1 rollback" in lines[2]
-    assert len(lines) == 4
+    assert lines[3] == "  suspected: node 7"
+    assert len(lines) == 5
 
 
 def test_json_prints_the_summary_and_nothing_else(
@@ -88,6 +92,60 @@ def test_json_prints_the_summary_and_nothing_else(
     assert json.loads(output)["rounds"] == 10
     assert "10/10" in errors
     assert str(REPORT) in errors
+
+
+def test_json_and_quiet_print_no_rounds(
+    scripted_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown(JsonProgress(sys.stdout, report=REPORT, is_quiet=True), scripted_run(10))
+    output, errors = capsys.readouterr()
+    assert json.loads(output)["rounds"] == 10
+    assert "10/10" not in errors
+    assert errors.startswith("completed")
+
+
+def test_why_a_run_failed_is_left_to_its_exception(scripted_run: Callable[..., Run]) -> None:
+    summary = scripted_run(10).summary
+    assert summary is not None
+    failed = replace(summary, status="failed", reason="nobody answered")
+    assert final_lines(failed)[0] == "failed"
+    assert final_lines(replace(failed, status="stopped"))[0] == "stopped: nobody answered"
+
+
+def test_a_task_without_accuracy_shows_its_own_figure(make_record, scripted_run) -> None:
+    output = io.StringIO()
+    observer = PlainProgress(output)
+    observer.started(scripted_run(60).info)
+    for step in (1, 2):
+        metrics = {"loss": 2.0, "mean_absolute_error": 1.5} if step == 2 else {}
+        observer.stepped(make_record(step, metrics=metrics))
+    *_, head, row = output.getvalue().splitlines()
+    assert head.split()[:3] == ["round", "loss", "mean_abso"]
+    assert row.split()[:3] == ["2/60", "2", "1.5"]
+    assert len(head) == len(row)
+    seen = Seen()
+    seen.add(make_record(1, metrics={"loss": 2.0, "mean_absolute_error": 1.5}))
+    assert (seen.metric, seen.accuracy) == ("mean_absolute_error", [1.5])
+
+
+def test_suspects_rejections_and_quarantine_are_told_once(make_record, scripted_run) -> None:
+    output = io.StringIO()
+    observer = PlainProgress(output)
+    observer.started(scripted_run(60).info)
+    single = Flag(4, 3.9, "norm", False, "too long")
+    suspect = Flag(7, 8.0, "direction", True, "it points away")
+    vote = Vote(3, 1, 15, 2, 9, 0.5, "rejected")
+    observer.stepped(make_record(1, flags=(single, suspect)))
+    observer.stepped(make_record(2, flags=(suspect,), quarantined=(7, 9)))
+    observer.stepped(make_record(3, vote=vote, quarantined=(7,), restored=1))
+    said = [line.strip() for line in output.getvalue().splitlines() if line.startswith(" " * 8)]
+    assert said == [
+        "suspects node 7: it points away",
+        "quarantine: no work for nodes 7, 9",
+        "a committee rejected version 3: 2 of 11 votes in favour, 50 % needed",
+        "quarantine ends for node 9",
+        "the model went back to version 1",
+    ]
 
 
 def test_live_shows_the_run_and_leaves_the_result(scripted_run: Callable[..., Run]) -> None:

@@ -156,3 +156,24 @@ def test_messages_that_arrive_together_commit_state_in_order() -> None:
         counts = [reply.content["count"]["value"] for reply in replies]
         assert counts == [1 + i // NUM_NODES for i in range(4 * NUM_NODES)]
         assert grid.node_state(1003)["count"]["value"] == 4
+
+
+def test_rounding_lets_no_reply_be_overlooked() -> None:
+    """A time thought to be the earliest possible must not be after the true one."""
+    latency_s, sent_s = 1 / 3, 1.3
+    assert sent_s + latency_s + latency_s < sent_s + 2 * latency_s
+    devices = Devices(np.zeros(2), np.full(2, latency_s))
+    with InProcessGrid(scripted_app(), 2, devices=devices, workers=0) as grid:
+        grid.wait(sent_s)
+        asked = [
+            Message(
+                RecordDict({"config": ConfigRecord({"fails": False, "steps": 0, "serial": i})}),
+                1000 + i,
+                "query.act",
+            )
+            for i in range(2)
+        ]
+        names = grid.push_messages(asked)
+        grid.wait(math.inf)
+        assert grid.now_s() == sent_s + latency_s + latency_s
+        assert len(grid.pull_messages(names)) == 2

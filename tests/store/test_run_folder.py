@@ -1,5 +1,10 @@
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -179,7 +184,7 @@ def test_overwriting_removes_the_run_and_nothing_else(written: Path) -> None:
     run = load(written)
     assert (run.steps, run.summary, run.config) == ((), None, "")
     assert (written / "notes.txt").read_text() == "mine"
-    assert not list((written / "checkpoints").iterdir())
+    assert not (written / "checkpoints" / "old").exists()
 
 
 def test_overwriting_spares_a_folder_without_a_run(tmp_path: Path) -> None:
@@ -208,19 +213,44 @@ def test_a_folder_without_a_run_is_the_users_mistake(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
+    ("text", "why"),
     [
-        ("rounds.jsonl", '{"kind": "train"}\n', r"rounds\.jsonl, line 3 is damaged: .*wall"),
-        ("rounds.jsonl", "[1]\n", r"line 3 is damaged: it must be a JSON object"),
-        ("rounds.jsonl", "{broken\n", r"line 3 is damaged: Expecting"),
-        ("rounds.jsonl", "\n", r"line 3 is damaged"),
+        ('{"kind": "train"}', "wall"),
+        ("[1]", "it must be a JSON object"),
+        ("{broken", "Expecting"),
+        ("", "Expecting value"),
     ],
 )
-def test_a_damaged_line_is_named(written: Path, name: str, text: str, message: str) -> None:
-    with (written / name).open("a") as file:
-        file.write(text)
-    with pytest.raises(StoreError, match=message):
+def test_a_damaged_line_is_left_out_and_named(written: Path, text: str, why: str) -> None:
+    rounds = written / "rounds.jsonl"
+    first, second = rounds.read_text().splitlines()
+    rounds.write_text(f"{first}\n{text}\n{second}\n")
+    run = load(written)
+    assert run.steps == STEPS
+    assert run.left_out == (2,)
+    (note,) = run.notes
+    assert note.startswith("Line 2 of rounds.jsonl is damaged and left out")
+    assert why in note
+
+
+def test_rounds_of_which_nothing_can_be_used_are_refused(written: Path) -> None:
+    (written / "rounds.jsonl").write_text("{broken\n[1]\n")
+    with pytest.raises(StoreError, match=r"rounds\.jsonl, line 1 is damaged: Expecting"):
         load(written)
+
+
+def test_a_run_from_before_nodes_were_screened_can_still_be_read(written: Path) -> None:
+    rounds, info = written / "rounds.jsonl", written / "info.json"
+    lines = [json.loads(line) for line in rounds.read_text().splitlines()]
+    for line in lines:
+        del line["flags"], line["vote"], line["quarantined"]
+    rounds.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    document = json.loads(info.read_text())
+    del document["attackers"]
+    info.write_text(json.dumps(document))
+    run = load(written)
+    assert run.steps == STEPS
+    assert run.info.attackers is None
 
 
 @pytest.mark.parametrize(
@@ -242,6 +272,139 @@ def test_bytes_that_are_not_text_are_named(written: Path) -> None:
     (written / "rounds.jsonl").write_bytes(b"\xff\xfe\n")
     with pytest.raises(StoreError, match=r"rounds\.jsonl cannot be read"):
         load(written)
+
+
+def stopped_at(path: Path, num_steps: int) -> int:
+    """Make a run that goes on to its end; return where its rounds ended after some steps."""
+    folder = RunFolder(path, config="seed: 4\n")
+    folder.started(INFO)
+    offset = folder.rounds_bytes
+    for number, record in enumerate(STEPS, start=1):
+        folder.stepped(record)
+        if number == num_steps:
+            offset = folder.rounds_bytes
+    folder.finished(SUMMARY)
+    folder.compare_with(Baseline(0.97, 0.1, "ten epochs"))
+    folder.report.write_text("<html>")
+    return offset
+
+
+@pytest.mark.parametrize("num_steps", [0, 1, 2])
+def test_a_reopened_run_stands_where_it_was_and_goes_on_to_the_same_end(
+    path: Path, tmp_path: Path, num_steps: int
+) -> None:
+    offset = stopped_at(path, num_steps)
+    with (path / "rounds.jsonl").open("a") as rounds:
+        rounds.write('{"kind": "train", "st')  # killed in the middle of a line
+    (path / "checkpoints" / "state").write_text("kept")
+    folder = RunFolder.reopen(path, rounds_bytes=offset)
+    assert folder.rounds_bytes == offset
+    run = load(path)
+    assert (run.steps, run.summary, run.notes) == (STEPS[:num_steps], None, ())
+    assert (run.info, run.config) == (INFO, "seed: 4\n")
+    assert not folder.report.exists()
+    assert (folder.checkpoints / "state").read_text() == "kept"
+    for record in STEPS[num_steps:]:
+        folder.stepped(record)
+    folder.finished(SUMMARY)
+    stopped_at(tmp_path / "uninterrupted", 0)
+    for name in ("info.json", "rounds.jsonl", "summary.json", "baseline.json", "config.yaml"):
+        assert (path / name).read_bytes() == (tmp_path / "uninterrupted" / name).read_bytes()
+
+
+def test_reopening_can_be_stopped_between_any_two_operations_and_repeated(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    offset = stopped_at(path, 1)
+    for stop_at in range(1, 100):
+        count = 0
+
+        def stopping(real: Callable[..., object], at: int = stop_at) -> Callable[..., object]:
+            def operate(*arguments: object, **options: object) -> object:
+                nonlocal count
+                count += 1
+                if count >= at:
+                    raise Killed
+                return real(*arguments, **options)
+
+            return operate
+
+        with monkeypatch.context() as patch:
+            for name in ("unlink", "open", "fsync", "mkdir"):
+                patch.setattr(os, name, stopping(getattr(os, name)))
+            try:
+                RunFolder.reopen(path, rounds_bytes=offset)
+            except Killed:
+                continue
+        break
+    assert stop_at > 4
+    run = load(path)
+    assert (run.steps, run.summary) == (STEPS[:1], None)
+    RunFolder.reopen(path, rounds_bytes=offset)
+
+
+RUNNING = """
+import os, sys, time
+from pathlib import Path
+from daafl.store.run_folder import RunFolder
+folder = RunFolder.reopen(Path(sys.argv[1]), rounds_bytes=int(sys.argv[2]))
+if os.fork() == 0:
+    time.sleep(600)
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_run_that_still_goes_on_is_left_alone_until_its_process_ends(path: Path) -> None:
+    offset = stopped_at(path, 1)
+    running = subprocess.Popen(
+        [sys.executable, "-c", RUNNING, str(path), str(offset)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == f"{running.pid}\n"
+    with (path / "rounds.jsonl").open("a") as rounds:
+        rounds.write("what it writes")
+    try:
+        with pytest.raises(ConfigError, match="another process still writes to"):
+            RunFolder.reopen(path, rounds_bytes=offset)
+        with pytest.raises(ConfigError, match="another process still writes to"):
+            RunFolder(path, overwrite=True)
+        assert load(path).steps == STEPS[:1]
+        assert (path / "rounds.jsonl").read_text().endswith("what it writes")
+        # What it has forked may live on; the run is free.
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+        assert RunFolder.reopen(path, rounds_bytes=offset).rounds_bytes == offset
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        running.stdout.close()
+
+
+def test_only_a_run_can_be_reopened(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no run folder"):
+        RunFolder.reopen(tmp_path / "nowhere", rounds_bytes=0)
+    with pytest.raises(ConfigError, match=r"holds no run: it has no info\.json"):
+        RunFolder.reopen(tmp_path, rounds_bytes=0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", [-1, 1, 10**6])
+def test_rounds_that_do_not_fit_the_checkpoint_are_not_touched(path: Path, change: int) -> None:
+    offset = stopped_at(path, 2)
+    before = (path / "rounds.jsonl").read_bytes()
+    wrong = {-1: "no line that ends at byte", 1: "lines are missing", 10**6: "lines are missing"}
+    with pytest.raises(StoreError, match=wrong[change]):
+        RunFolder.reopen(path, rounds_bytes=offset + change)
+    with pytest.raises(StoreError, match="lines are missing"):
+        RunFolder.reopen(path, rounds_bytes=-1)
+    assert (path / "rounds.jsonl").read_bytes() == before
 
 
 def test_default_paths_are_safe_names_that_do_not_collide(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def _app(script: _Script) -> ClientApp:
         values: list[Any] = []
         for rate in rates:
             tried = Assignment(seed=asked.seed, lr=rate, local_steps=asked.local_steps)
-            values.append(float(np.log(loss(script.learn(weights, tried, node), node))))
+            values.append(float(np.log(loss(script.learn(weights, tried, node)[:3], node))))
         match fault:
             case "probe lies":
                 values = [-100.0 if rate == max(rates) else 100.0 for rate in rates]
@@ -268,6 +268,14 @@ def spoil(content: RecordDict, fault: str) -> None:
     elif fault in MODEL_FAULTS:
         packed = content[ARRAYS][PACKED].numpy()
         content[ARRAYS] = ArrayRecord(MODEL_FAULTS[fault](packed))
+    elif fault in TELEMETRY_FAULTS:
+        content[TELEMETRY] = ConfigRecord(TELEMETRY_FAULTS[fault])
+    elif fault == "unknown record":
+        content["surprise"] = MetricRecord({"x": 1.0})
+    elif fault == "hoard":
+        content[CONFIG] = ConfigRecord({"x": b"0" * 5000})
+    elif fault == "many hoards":
+        content[CONFIG] = ConfigRecord({f"x{i}": b"0" * 4000 for i in range(20)})
     elif fault.startswith("no "):
         del content[fault.removeprefix("no ")]
 
@@ -282,6 +290,10 @@ ENVELOPE_FAULTS: dict[str, dict[str, Any]] = {
     "secret codec": {"codec": "zip"},
     "wrong type": {"sequence": "first"},
     "same sequence": {"sequence": 1},
+    "other plan": {"plan-hash": "0" * 16},
+    "signed": {"signature": b"me"},
+    "private": {"privacy-claim": "epsilon 1"},
+    "long text": {"federation": "f" * 300},
 }
 
 METRIC_FAULTS: dict[str, dict[str, Any]] = {
@@ -290,13 +302,25 @@ METRIC_FAULTS: dict[str, dict[str, Any]] = {
     "too many examples": {NUM_EXAMPLES: 2**54},
     "nan examples": {NUM_EXAMPLES: float("nan")},
     "huge integer": {NUM_EXAMPLES: 10**400},
+    "boasted examples": {NUM_EXAMPLES: 21},
     "many metrics": {f"m{i}": 1.0 for i in range(100)},
     "long name": {"m" * 1000: 1.0},
     "nan loss": {TRAIN_LOSS: float("nan")},
-    "infinite loss": {TRAIN_LOSS: float("-inf")},
+    "infinite loss": {TRAIN_LOSS: float("inf")},
     "huge loss": {TRAIN_LOSS: 1e308},
-    "huge integer loss": {TRAIN_LOSS: -(10**400)},
+    "huge integer loss": {TRAIN_LOSS: 10**400},
+    "endless gain": {TRAIN_LOSS: float("-inf")},
+    "huge negative loss": {TRAIN_LOSS: -(10**400)},
+    "perfect and more": {"accuracy": 1.5},
+    "long list": {"trace": [0.0] * 2000},
 }
+
+TELEMETRY_FAULTS: dict[str, dict[str, Any]] = {
+    "more work": {STEPS: 11},
+    "less than no work": {STEPS: -1},
+    "work in words": {STEPS: "ten"},
+}
+
 
 MODEL_FAULTS: dict[str, Callable[[np.ndarray], dict[str, Array]]] = {
     "shape": lambda packed: {PACKED: Array(packed[:-1].copy())},

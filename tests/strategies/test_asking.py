@@ -53,9 +53,20 @@ def test_metrics_that_only_a_few_report_are_not_shown(
 
 
 def test_boasting_cannot_make_a_mean_overflow(federate: Federate, make_app: MakeApp) -> None:
-    app = make_app(dict.fromkeys(range(4), "evaluate boast"))
+    claims = {node: {"num_examples": 2**53} for node in range(4)}
+    app = make_app(dict.fromkeys(range(4), "evaluate boast"), claims=claims)
     federation = federate(app=app, settings=EVERY_STEP, num_rounds=1)
     assert federation.steps[0].metrics["weight"] == pytest.approx(1e308)
+
+
+def test_reports_on_more_examples_than_a_node_has_are_refused(
+    federate: Federate, make_app: MakeApp
+) -> None:
+    # Nodes say in their greeting that they hold 10 examples.
+    app = make_app({3: "evaluate boast"})
+    (step,) = federate(app=app, settings=EVERY_STEP, num_rounds=1).steps
+    assert step.rejected == {"sample_count": 1}
+    assert step.metrics["weight"] == pytest.approx((1 * 1 + 2 * 2 + 3 * 3) / 6)
 
 
 def test_nobody_to_report_leaves_a_step_without_metrics(

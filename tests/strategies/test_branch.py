@@ -7,7 +7,7 @@ from daafl.errors import FederationError
 from daafl.learning.layout import Layout
 from daafl.learning.update import Update
 from daafl.strategies.assignment import LOCAL_KNOBS
-from daafl.strategies.branch import RECENT_POINTS, Branch, Buffered
+from daafl.strategies.branch import POINT_SPACING, Branch, Buffered
 from daafl.strategies.fedexp import FedExP
 
 LAYOUT = Layout.of({"w": np.zeros(2, np.float32)})
@@ -62,11 +62,38 @@ def test_a_restore_forgets_what_came_from_the_abandoned_model(branch: Branch) ->
     assert branch.buffer == [] and branch.direction is None
 
 
-def test_points_are_kept_while_recent_or_wanted(branch: Branch) -> None:
+def test_a_few_points_serve_all_that_are_wanted(branch: Branch) -> None:
     for value in range(1, 21):
         branch.adopt(packed(float(value)))
-    branch.prune(wanted=frozenset({4}), out=frozenset())
-    assert sorted(branch.points) == [4, *range(21 - RECENT_POINTS, 21)]
+    branch.prune(wanted=frozenset({4, 5, 6, 7, 8, 9}), out=frozenset())
+    assert sorted(branch.points) == [4, 20]
+
+
+def test_wanted_versions_that_move_on_always_have_a_point_close_by(branch: Branch) -> None:
+    for value in range(1, 41):
+        branch.adopt(packed(float(value)))
+        wanted = frozenset(range(max(branch.version - 5, 0), branch.version + 1))
+        branch.prune(wanted=wanted, out=frozenset())
+        held = sorted(branch.points)
+        assert len(held) <= 3
+        for asked in wanted:
+            assert asked - max(v for v in held if v <= asked) < POINT_SPACING
+
+
+def test_the_accepted_version_is_held_until_another_one_is(branch: Branch) -> None:
+    branch.accepted = branch.version
+    for value in range(1, 21):
+        branch.adopt(packed(float(value)))
+        branch.prune(wanted=frozenset(), out=frozenset())
+    assert sorted(branch.points) == [0, 20]
+
+
+def test_a_restore_below_the_accepted_version_accepts_what_it_restores(branch: Branch) -> None:
+    for value in range(1, 5):
+        branch.adopt(packed(float(value)))
+    branch.accepted = 3
+    branch.restore(1, knobs=frozenset())
+    assert branch.accepted == branch.version == 5
 
 
 def test_points_are_kept_while_updates_from_them_may_still_come(branch: Branch) -> None:
@@ -74,7 +101,7 @@ def test_points_are_kept_while_updates_from_them_may_still_come(branch: Branch) 
         branch.adopt(packed(float(value)))
     branch.buffer.append(Buffered(1, Update(np.ones(2, np.float32), 4, (0,), 7, {})))
     branch.prune(wanted=frozenset(), out=frozenset({2}))
-    assert sorted(branch.points) == [2, 7, *range(21 - RECENT_POINTS, 21)]
+    assert sorted(branch.points) == [2, 20]
 
 
 def test_a_branch_without_points_says_so(branch: Branch) -> None:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,19 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from daafl.errors import MessageError
+from daafl.errors import MessageError, StoreError
 from daafl.learning.layout import Layout
-from daafl.messages import ARRAYS, CONFIG, ENVELOPE, METRICS, PACKED, Assignment, Envelope
+from daafl.messages import (
+    ARRAYS,
+    CONFIG,
+    ENVELOPE,
+    METRICS,
+    PACKED,
+    STEPS,
+    TELEMETRY,
+    Assignment,
+    Envelope,
+)
 from daafl.simulation import Devices
 from daafl.strategies import Pacing
 from daafl.strategies.exchange import Member, PlainExchange
@@ -19,7 +30,8 @@ Federate = Callable[..., Any]
 MakeApp = Callable[..., ClientApp]
 Spoil = Callable[[RecordDict, str], None]
 
-TICKET = Ticket(5, "train", 3, "main", 2, 0, 0.0, 10.0)
+ASSIGNMENT = Assignment(federation="federation", version=2, lr=0.25, plan_hash="plan")
+TICKET = Ticket(5, "train", 3, "main", 2, 0, 0.0, 10.0, assignment=ASSIGNMENT, num_examples=10)
 BASE = np.zeros(3, np.float32).view(np.uint8)
 
 REASONS = {
@@ -28,6 +40,10 @@ REASONS = {
     "other branch": "freshness",
     "old version": "freshness",
     "other node": "freshness",
+    "other plan": "freshness",
+    "signed": "signature",
+    "private": "privacy_claim",
+    "long text": "size",
     "unknown field": "schema",
     "future format": "schema",
     "secret codec": "schema",
@@ -38,6 +54,17 @@ REASONS = {
     "too many examples": "sample_count",
     "nan examples": "sample_count",
     "huge integer": "sample_count",
+    "boasted examples": "sample_count",
+    "endless gain": "plausibility",
+    "huge negative loss": "plausibility",
+    "perfect and more": "plausibility",
+    "more work": "plausibility",
+    "less than no work": "plausibility",
+    "work in words": "schema",
+    "unknown record": "schema",
+    "long list": "size",
+    "hoard": "size",
+    "many hoards": "size",
     "many metrics": "schema",
     "long name": "schema",
     "no arrays": "schema",
@@ -45,11 +72,12 @@ REASONS = {
     "dtype": "dtype",
     "nan": "finiteness",
     "infinity": "finiteness",
+    "largest": "norm",
     "named": "schema",
     "two arrays": "schema",
     "garbage": "schema",
 }
-HARMLESS = ("nan loss", "infinite loss", "huge loss", "huge integer loss", "largest")
+HARMLESS = ("nan loss", "infinite loss", "huge loss", "huge integer loss", "no telemetry")
 
 
 def good_content(sequence: int = 1) -> RecordDict:
@@ -59,6 +87,7 @@ def good_content(sequence: int = 1) -> RecordDict:
             ARRAYS: ArrayRecord({PACKED: Array(trained.view(np.uint8))}),
             METRICS: MetricRecord({"num-examples": 10, "train_loss": 0.5, "list": [1.0, 2.0]}),
             ENVELOPE: Envelope("federation", "main", 2, 3, sequence, "plan").to_record(),
+            TELEMETRY: ConfigRecord({STEPS: 10, "seconds": 0.5}),
         }
     )
 
@@ -73,9 +102,8 @@ def arrival(content: RecordDict | None, ticket: Ticket = TICKET) -> Arrival:
 
 
 def test_a_cohort_shares_one_copy_of_the_model(exchange: PlainExchange) -> None:
-    assignment = Assignment(federation="federation", version=2, lr=0.25)
     first, second = exchange.begin(
-        [Member(1003, TICKET, assignment), Member(1004, TICKET, assignment)], BASE
+        [Member(1003, TICKET, ASSIGNMENT), Member(1004, TICKET, ASSIGNMENT)], BASE
     )
     assert first.content[ARRAYS] is second.content[ARRAYS]
     assert first.content[ARRAYS][PACKED].numpy().tolist() == [0] * 12
@@ -121,17 +149,60 @@ def test_an_update_is_accepted_once(exchange: PlainExchange) -> None:
     exchange.receive(arrival(good_content(sequence=1)), BASE)
     exchange.receive(arrival(good_content(sequence=2)), BASE)
     with pytest.raises(MessageError, match="accepted before") as refusal:
-        exchange.receive(arrival(good_content(sequence=1)), BASE)
+        exchange.receive(arrival(good_content(sequence=2)), BASE)
     assert refusal.value.reason == "duplicate"
+
+
+def test_within_a_version_a_sequence_only_grows(exchange: PlainExchange) -> None:
+    exchange.receive(arrival(good_content(sequence=7)), BASE)
+    with pytest.raises(MessageError, match="comes after update 7") as refusal:
+        exchange.receive(arrival(good_content(sequence=6)), BASE)
+    assert refusal.value.reason == "freshness"
+    assert exchange.receive(arrival(good_content(sequence=9)), BASE).updates
+
+
+def test_a_node_that_forgot_its_sequence_begins_anew_with_the_next_version(
+    exchange: PlainExchange,
+) -> None:
+    exchange.receive(arrival(good_content(sequence=7)), BASE)
+    content = good_content(sequence=1)
+    content[ENVELOPE]["base-version"] = 3
+    assert exchange.receive(arrival(content, replace(TICKET, version=3)), BASE).updates
+    # What was sent for an older version does not come in any more, whatever the ticket says.
+    with pytest.raises(MessageError, match="freshness"):
+        exchange.receive(arrival(good_content(sequence=8)), BASE)
+    with pytest.raises(MessageError, match="freshness"):
+        exchange.receive(arrival(good_content(sequence=8), replace(TICKET, version=3)), BASE)
 
 
 def test_what_is_remembered_of_accepted_updates_is_bounded(layout: Layout) -> None:
     exchange = PlainExchange("federation", layout, memory=3)
-    for sequence in range(1, 5):
-        exchange.receive(arrival(good_content(sequence)), BASE)
-    exchange.receive(arrival(good_content(1)), BASE)  # forgotten by now
+
+    def receive(node: int) -> None:
+        content = good_content()
+        content[ENVELOPE]["node"] = node
+        exchange.receive(arrival(content, replace(TICKET, node=node)), BASE)
+
+    for node in range(4):
+        receive(node)
+    receive(0)  # forgotten by now
     with pytest.raises(MessageError, match="accepted before"):
-        exchange.receive(arrival(good_content(4)), BASE)
+        receive(3)
+
+
+def test_a_restarted_coordinator_still_accepts_an_update_once(layout: Layout) -> None:
+    first, second = (PlainExchange("federation", layout) for _ in range(2))
+    first.receive(arrival(good_content(sequence=4)), BASE)
+    second.load(first.state())
+    with pytest.raises(MessageError, match="accepted before"):
+        second.receive(arrival(good_content(sequence=4)), BASE)
+    assert second.state() == [["main", 3, 2, 4]]
+
+
+@pytest.mark.parametrize("state", [None, [["main", 3, 2]], [["main", "3", 2, 4]], "main"])
+def test_a_state_that_is_none_is_refused(exchange: PlainExchange, state: Any) -> None:
+    with pytest.raises(StoreError, match="use another checkpoint"):
+        exchange.load(state)
 
 
 @pytest.mark.parametrize("fault", ["nan loss", "infinite loss", "huge integer loss"])

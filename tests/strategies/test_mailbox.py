@@ -121,6 +121,31 @@ def test_answers_to_a_question_come_back_in_the_order_of_asking(
     assert mailbox.ask([]) == []
 
 
+def test_what_is_settled_waits_as_long_again_for_the_others_and_gives_them_up(
+    mailbox: Mailbox, question: Ask, grid: LossyGrid
+) -> None:
+    # Settled by the second answer, at 3 s; the third comes at 6 s, and the fourth too late.
+    seconds = (1.0, 3.0, 6.0, 6.5)
+    outgoing = [question(node, s, timeout_s=50.0) for node, s in enumerate(seconds)]
+    arrivals = mailbox.ask(outgoing, is_settled=lambda so_far: len(so_far) >= 2)
+    assert [arrival.ticket.node for arrival in arrivals] == [0, 1, 2]
+    assert grid.now_s() == 6.0
+    assert (mailbox.late_nodes(), mailbox.busy_nodes()) == ({3}, {3})
+    # The late answer is nobody's any more; its node is free after it.
+    (arrival,) = mailbox.ask([question(0, 2.0)])
+    assert arrival.content is not None
+    assert mailbox.busy_nodes() == set()
+
+
+def test_what_is_never_settled_ends_with_the_last_answer(
+    mailbox: Mailbox, question: Ask, grid: LossyGrid
+) -> None:
+    outgoing = [question(0, 1.0), question(1, 9.0, timeout_s=4.0)]
+    arrivals = mailbox.ask(outgoing, is_settled=lambda so_far: False)
+    assert [arrival.error for arrival in arrivals] == ["", "timeout"]
+    assert grid.now_s() == 4.0
+
+
 def test_silence_and_errors_are_told_apart_by_what_happened_not_by_what_is_said(
     mailbox: Mailbox, question: Ask
 ) -> None:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from daafl.autonomy.plan import Change
 from daafl.autonomy.records import ALERT, Decision
-from daafl.observability.events import RunInfo, StepRecord
+from daafl.observability.events import Flag, RunInfo, StepRecord
 from daafl.strategies.totals import Totals
 
 INFO = RunInfo(task="t", strategy="FedAvg", num_nodes=7, num_rounds=3, num_parameters=10, seed=11)
@@ -101,3 +101,14 @@ def test_a_restored_model_that_was_not_evaluated_counts_as_the_one_before() -> N
         replace(STEP, step=3, version=3, metrics={"accuracy": 0.1}, restored=2),
     ]
     assert totals(*steps).summary("completed", "", 1.0).final_accuracy == 0.5
+
+
+def test_flagged_are_the_nodes_that_were_suspected_in_any_step() -> None:
+    def flag(node: int, *, is_suspect: bool) -> Flag:
+        return Flag(node, 5.0, "norm", is_suspect, "too long")
+
+    steps = [
+        replace(STEP, step=1, flags=(flag(9, is_suspect=True), flag(2, is_suspect=False))),
+        replace(STEP, step=2, flags=(flag(4, is_suspect=True), flag(9, is_suspect=False))),
+    ]
+    assert totals(*steps).summary("completed", "", 1.0).flagged_nodes == (4, 9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from xml.etree.ElementTree import Element
 
 from daafl.observability.events import StepRecord
@@ -29,6 +30,7 @@ from daafl.observability.run import Run
 from daafl.observability.units import number, plural, share
 
 _MAX_BLOWN = 40  # markers for losses that are not finite
+_MAX_OTHERS = 4  # charts of figures that a task measures of its own
 _MAX_NOTABLE = 60  # vertical lines; more would hide the curves
 
 
@@ -40,6 +42,7 @@ def learning_section(run: Run, decisions: Sequence[Outcome]) -> Element:
         element(
             "div",
             _accuracy(run, decisions),
+            *_others(run, decisions),
             _loss(run, decisions),
             lanes(run, decisions),
             class_="stack",
@@ -68,8 +71,10 @@ def intervention_lines(run: Run, plot: Plot) -> list[Element]:
     return [upright(plot, found.step - 0.5, "by-hand") for found in interventions(run)]
 
 
-def _accuracy(run: Run, decisions: Sequence[Outcome]) -> Element:
+def _accuracy(run: Run, decisions: Sequence[Outcome]) -> Element | None:
     series = branch_curves(run, "federation", "s1", lambda steps: _metric(steps, "accuracy"))
+    if not _has_values(series) and _other_names(run):
+        return None
     if not _has_values(series):
         return element(
             "p", "No accuracy: the model was not evaluated on labelled data.", class_="absent"
@@ -92,6 +97,34 @@ def _accuracy(run: Run, decisions: Sequence[Outcome]) -> Element:
         description=f"Accuracy over the steps; the best is {share(best)}.",
         baseline=baseline,
     )
+
+
+def _others(run: Run, decisions: Sequence[Outcome]) -> list[Element]:
+    """Return a chart for every figure that a task measures besides loss and accuracy."""
+    charts = []
+    for name in _other_names(run):
+        series = branch_curves(run, "federation", "s1", partial(_metric, name=name))
+        if not _has_values(series):
+            continue
+        plot = Plot(steps_axis(run), scale_over(_values(series), is_log=False))
+        last = [value for value in _values(series) if math.isfinite(value)][-1]
+        charts.append(
+            _chart(
+                run,
+                decisions,
+                plot,
+                series,
+                title=name.replace("_", " "),
+                note="of the model after each step",
+                description=f"{name} over the steps; the last is {number(last, 4)}.",
+            )
+        )
+    return charts
+
+
+def _other_names(run: Run) -> list[str]:
+    names = dict.fromkeys(name for step in run.rounds for name in step.metrics)
+    return [name for name in names if name not in ("loss", "accuracy")][:_MAX_OTHERS]
 
 
 def _loss(run: Run, decisions: Sequence[Outcome]) -> Element:
@@ -138,7 +171,7 @@ def _chart(
     title: str,
     note: str,
     description: str,
-    baseline: float | None,
+    baseline: float | None = None,
     extra: Iterable[Child] = (),
 ) -> Element:
     line = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from xml.etree.ElementTree import Element
 
 from daafl.observability.report.cost import cost_section
 from daafl.observability.report.facts import facts_section, headline, tiles
@@ -12,8 +11,9 @@ from daafl.observability.report.knobs import knobs_section
 from daafl.observability.report.lanes import shapes
 from daafl.observability.report.learning import learning_section
 from daafl.observability.report.ledger import decisions_section, steps_section
-from daafl.observability.report.markup import element, html
+from daafl.observability.report.markup import Child, element, html
 from daafl.observability.report.probes import probe_section, probes
+from daafl.observability.report.screening import screening_section
 from daafl.observability.run import Run
 from daafl.observability.totals import totals
 
@@ -23,7 +23,22 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 
 def report_html(run: Run) -> str:
     """Return the report of a run as HTML text."""
-    return "<!doctype html>\n" + html(_page(run)) + "\n"
+    figures = totals(run)
+    found = probes(run)
+    return document(
+        f"{run.info.task}: {run.name}",
+        headline(run),
+        tiles(run, figures),
+        learning_section(run, figures.decisions),
+        screening_section(run),
+        knobs_section(run, found),
+        cost_section(run),
+        probe_section(found),
+        decisions_section(run, figures.decisions),
+        facts_section(run),
+        steps_section(run),
+        script=_shipped("pointer.js"),
+    )
 
 
 def write_report(run: Run, path: Path) -> None:
@@ -37,11 +52,19 @@ def write_report(run: Run, path: Path) -> None:
     path.write_text(report_html(run), encoding="utf-8")
 
 
-def _page(run: Run) -> Element:
-    figures = totals(run)
-    found = probes(run)
-    title = f"{run.info.task}: {run.name}"
-    return element(
+def document(title: str, *body: Child, script: str = "") -> str:
+    """Return a page with the report's style as HTML text.
+
+    Parameters
+    ----------
+    title
+        Of the window.
+    body
+        What the page shows, in order.
+    script
+        Text of a script that the page may do without.
+    """
+    page = element(
         "html",
         element(
             "head",
@@ -54,22 +77,12 @@ def _page(run: Run) -> Element:
         element(
             "body",
             shapes(),
-            element(
-                "main",
-                headline(run),
-                tiles(run, figures),
-                learning_section(run, figures.decisions),
-                knobs_section(run, found),
-                cost_section(run),
-                probe_section(found),
-                decisions_section(run, figures.decisions),
-                facts_section(run),
-                steps_section(run),
-            ),
-            element("script", _shipped("pointer.js")),
+            element("main", *body),
+            element("script", script) if script else None,
         ),
         lang="en",
     )
+    return "<!doctype html>\n" + html(page) + "\n"
 
 
 def _shipped(name: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from daafl.observability.outcomes import RESULTS, action_text, tally
+from daafl.observability.remarks import nodes_text
 from daafl.observability.report.facts import STATUS_WORDS, status
 from daafl.observability.run import Run
+from daafl.observability.screened import screened_of
 from daafl.observability.totals import totals
 from daafl.observability.units import duration, number, plural, share, size
 
@@ -26,6 +28,10 @@ def describe(run: Run) -> str:
         f"  decisions  {len(figures.decisions):,}" + (f": {judged}" if judged else ""),
         f"  rollbacks  {figures.rollbacks:,}, alarms {figures.alarms:,}",
     ]
+    if any(step.flags for step in run.rounds):
+        found = screened_of(run)
+        suspected = f", suspected: {nodes_text(found.suspects)}" if found.suspects else ""
+        lines.append(f"  left out   {plural(found.num_flags, 'update')}{suspected}")
     if figures.gap is not None:
         points = f"{abs(100 * figures.gap):.1f} points {'below' if figures.gap >= 0 else 'above'}"
         lines.insert(4, f"  gap        {points} centralised training")

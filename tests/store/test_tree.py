@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from daafl.strategies.optimizer import Tree, copied
+from daafl.store.tree import Tree, copied
 
 
 def test_a_copy_is_equal_and_shares_nothing() -> None:
     array = np.arange(3.0)
-    tree: Tree = {"moments": [array, (1, None)], "rate": 0.1, "name": "adam", "on": True}
+    tree: Tree = {"moments": [array, (1, None)], "rate": 0.1, "name": "adam", "raw": b"x"}
     other = copied(tree)
     array[:] = 9.0
     np.testing.assert_equal(
@@ -17,7 +17,7 @@ def test_a_copy_is_equal_and_shares_nothing() -> None:
             "moments": [np.array([0.0, 1.0, 2.0]), (1, None)],
             "rate": 0.1,
             "name": "adam",
-            "on": True,
+            "raw": b"x",
         },
     )
 

@@ -1,0 +1,41 @@
+"""What an assignment means for a node's training: its settings and its randomness."""
+
+import math
+
+import numpy as np
+
+from daafl.errors import MessageError
+from daafl.learning.work import LocalWork
+from daafl.messages import PROXIMAL_MU, Assignment
+
+
+def assigned_work(assignment: Assignment) -> LocalWork:
+    """Return the local training that an assignment asks for.
+
+    Raises
+    ------
+    MessageError
+        If the weight of the proximal term is not a finite number of 0 or more.
+    """
+    proximal_mu = assignment.settings.get(PROXIMAL_MU, 0.0)
+    if isinstance(proximal_mu, bool | str) or not 0.0 <= proximal_mu < math.inf:
+        raise MessageError("schema", f"{PROXIMAL_MU} is {proximal_mu!r}, not a number >= 0")
+    return LocalWork(
+        lr=assignment.lr,
+        steps=assignment.local_steps,
+        batch_size=assignment.batch_size,
+        proximal_mu=float(proximal_mu),
+    )
+
+
+def assigned_rng(assignment: Assignment, node: int) -> np.random.Generator:
+    """Return the generator of a node's training: the same message draws the same numbers anywhere.
+
+    Parameters
+    ----------
+    assignment
+        What the node is asked to do.
+    node
+        Logical id of the node.
+    """
+    return np.random.default_rng([assignment.seed, node, assignment.version, assignment.draw])

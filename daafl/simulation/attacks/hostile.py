@@ -1,0 +1,101 @@
+"""The Flower mod that makes some nodes of a simulated federation hostile."""
+
+from __future__ import annotations
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.clientapp.typing import ClientAppCallable
+
+from daafl.errors import MessageError
+from daafl.flower import Mod
+from daafl.learning.layout import Packed
+from daafl.learning.task import Task
+from daafl.messages import ARRAYS, CONFIG, PACKED, Assignment
+from daafl.simulation.attacks.attack import Attack
+from daafl.simulation.attacks.behaviour import Scene
+from daafl.simulation.attacks.rehearsal import Rehearsal
+
+
+def hostile(attack: Attack, task: Task, num_nodes: int) -> Mod:
+    """Return the mod that plays the attackers, to go around the ordinary app of a federation.
+
+    All nodes of a simulation run one app; the mod acts where ``partition-id`` is an attacker's.
+    What is sent depends on the message, the attackers' data and the node's own memory alone, never
+    on which process plays which node.
+
+    Parameters
+    ----------
+    attack
+        Who attacks, when and how.
+    task
+        What the federation trains.
+    num_nodes
+        Nodes of the federation.
+
+    Raises
+    ------
+    ConfigError
+        If the attack names a node that does not exist.
+
+    Examples
+    --------
+    ::
+
+        app = client_app(task, mods=[hostile(Attack(SignFlip(3.0)), task, 30)])
+    """
+    return _Hostile(attack, task, num_nodes)
+
+
+class _Hostile:
+    """The mod; each process makes its own trainer when it first plays an attacker."""
+
+    def __init__(self, attack: Attack, task: Task, num_nodes: int) -> None:
+        self._attack = attack
+        self._task = task
+        self._num_nodes = num_nodes
+        self._attackers = attack.attackers(num_nodes)
+        self._rehearsal: Rehearsal | None = None
+
+    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        """Let the node answer, and change its answer if it is an attacker's turn."""
+        reply = call_next(message, context)
+        node = context.node_config["partition-id"]
+        if node not in self._attackers or not reply.has_content():
+            return reply
+        assignment = _assignment(message)
+        round_number = assignment.version + 1
+        if not self._attack.is_active(round_number):
+            return reply
+        content = reply.content
+        if message.metadata.message_type == MessageType.TRAIN:
+            scene = Scene(
+                node=int(node),
+                attackers=self._attackers,
+                num_nodes=self._num_nodes,
+                elapsed=round_number - self._attack.start,
+                assignment=assignment,
+                base=_packed(message.content),
+                rehearsal=self._rehearse(),
+                memory=context.state,
+                trained=_packed(content),
+            )
+            content = self._attack.does.content(scene, content)
+        return Message(self._attack.lies.told(message, content), reply_to=message)
+
+    def _rehearse(self) -> Rehearsal:
+        if self._rehearsal is None:
+            self._rehearsal = Rehearsal(self._task, self._num_nodes)
+        return self._rehearsal
+
+
+def _assignment(message: Message) -> Assignment:
+    record = message.content.get(CONFIG)
+    if not isinstance(record, ConfigRecord):
+        raise MessageError("schema", f"the message has no record {CONFIG!r} of settings")
+    return Assignment.from_record(record)
+
+
+def _packed(content: RecordDict) -> Packed:
+    record = content.get(ARRAYS)
+    if not isinstance(record, ArrayRecord) or list(record) != [PACKED]:
+        raise MessageError("schema", "attackers read packed models only, as daafl sends them")
+    return record[PACKED].numpy()

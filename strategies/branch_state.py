@@ -1,0 +1,127 @@
+"""A branch as plain data, and back.
+
+The optimiser's state is not saved beside the restore points: that of the present version is the one
+it had when the model was made, before it was asked about the next training. Asked again after a
+restart, it answers the same; asked twice, a Flower strategy would not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from daafl.autonomy.codec import decode, encode
+from daafl.autonomy.hub import Hub
+from daafl.autonomy.plan import Plan
+from daafl.learning.update import Update
+from daafl.store.tree import Tree
+from daafl.strategies.branch import Branch, Buffered, RestorePoint
+from daafl.strategies.screening import Evidence, Standing
+
+
+def branch_state(branch: Branch, hub: Hub) -> dict[str, Tree]:
+    """Return everything about a branch that decides later steps; its arrays are shared.
+
+    Parameters
+    ----------
+    branch
+        A branch that holds a restore point of its present version.
+    hub
+        The hub of its loops.
+    """
+    return {
+        "name": branch.name,
+        "parent": branch.parent,
+        "version": branch.version,
+        "plan": plain(branch.plan),
+        "loops": plain(hub.encode(branch.loops)),
+        "members": list(branch.members),
+        "bases": [[version, packed] for version, packed in branch.bases.items()],
+        "points": [
+            [version, {"packed": p.packed, "optimizer": p.optimizer, "knobs": dict(p.knobs)}]
+            for version, p in branch.points.items()
+        ],
+        "buffer": [_saved(item) for item in branch.buffer],
+        "direction": branch.direction,
+        "standing": plain(branch.standing),
+        "accepted": branch.accepted,
+        "draws": [
+            [node, count]
+            for node, (version, count) in branch.draws.items()
+            if version == branch.version  # earlier ones count for nothing
+        ],
+    }
+
+
+def load_branch(branch: Branch, state: Mapping[str, Any], hub: Hub) -> None:
+    """Make a new branch what an earlier one was.
+
+    Parameters
+    ----------
+    branch
+        A branch whose optimiser has been started on the same layout.
+    state
+        From `branch_state`.
+    hub
+        The hub of its loops.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, CodecError
+        If it is no such state.
+    """
+    branch.version = int(state["version"])
+    branch.plan = decode(Plan, state["plan"])
+    branch.loops = hub.decode(state["loops"])
+    branch.members = tuple(state["members"])
+    branch.points = {
+        version: RestorePoint(point["packed"], point["optimizer"], point["knobs"])
+        for version, point in state["points"]
+    }
+    branch.bases = dict(state["bases"])
+    branch.buffer = [_restored(item) for item in state["buffer"]]
+    branch.direction = state["direction"]
+    branch.standing = decode(Standing, state["standing"])
+    branch.accepted = state["accepted"]
+    branch.draws = {node: (branch.version, count) for node, count in state["draws"]}
+    present = branch.points[branch.version]
+    branch.packed = present.packed
+    branch.optimizer.load(present.optimizer)
+
+
+def plain(value: object) -> Tree:
+    """Return a dataclass that the loops' codec knows as plain data."""
+    tree: Any = encode(value)  # JSON is a tree
+    data: Tree = tree
+    return data
+
+
+def _saved(item: Buffered) -> dict[str, Tree]:
+    update, evidence = item.update, item.evidence
+    return {
+        "ticket": item.ticket,
+        "delta": update.delta,
+        "num_examples": update.num_examples,
+        "senders": list(update.senders),
+        "version": update.version,
+        "metrics": dict(update.metrics),
+        "damping": update.damping,
+        "received": update.received,
+        "evidence": None
+        if evidence is None
+        else {"sketch": evidence.sketch, "norm": evidence.norm},
+    }
+
+
+def _restored(item: Mapping[str, Any]) -> Buffered:
+    update = Update(
+        delta=item["delta"],
+        num_examples=item["num_examples"],
+        senders=tuple(item["senders"]),
+        version=item["version"],
+        metrics=item["metrics"],
+        damping=item["damping"],
+        received=item["received"],
+    )
+    evidence = item["evidence"]
+    return Buffered(item["ticket"], update, Evidence(**evidence) if evidence else None)

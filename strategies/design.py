@@ -1,0 +1,168 @@
+"""What a run is made of, checked: before there are nodes, data or files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flwr.serverapp.strategy import FedAvg, Strategy
+
+from daafl.autonomy.codec import encode
+from daafl.autonomy.hub import Hub
+from daafl.autonomy.plan import Knob, Plan, Scope
+from daafl.autonomy.policy import Loop
+from daafl.errors import ConfigError
+from daafl.strategies.assignment import LOCAL_KNOBS, LocalTraining
+from daafl.strategies.exchange import PlainExchange
+from daafl.strategies.flower_optimizer import FlowerOptimizer
+from daafl.strategies.monitor import check_observable
+from daafl.strategies.optimizer import ServerOptimizer
+from daafl.strategies.pacing import PACING_KNOBS, Pacing
+from daafl.strategies.regime import Regime, Requirement, standing_down
+from daafl.strategies.schedule import Override, check_overrides
+from daafl.strategies.selection import Selection
+from daafl.strategies.settings import Settings
+
+
+@dataclass(frozen=True)
+class Design:
+    """The parts of a run that the user chose, and the hubs of their loops.
+
+    Parameters
+    ----------
+    name, optimizer
+        The strategy's name, and the server optimiser that it is or that adapts it.
+    pacing, training, settings, overrides, select
+        As given to `Autonomous`.
+    loops, absent
+        Loops that run, and per loop that cannot the reason in words.
+    regime
+        What holds in the run.
+    federation_hub, branch_hub
+        Loops over the whole federation, and over each branch.
+    digest
+        Digest of what decides this run's decisions, apart from the data.
+    """
+
+    name: str
+    optimizer: ServerOptimizer
+    pacing: Pacing
+    training: LocalTraining
+    settings: Settings
+    overrides: tuple[Override, ...]
+    select: Selection
+    loops: tuple[Loop, ...]
+    absent: Mapping[str, str]
+    regime: Regime
+    federation_hub: Hub
+    branch_hub: Hub
+    digest: str
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """All knobs of the run."""
+        return (*self.federation_hub.knobs.values(), *self.branch_hub.knobs.values())
+
+    def federation_plan(self, timeout_s: float) -> Plan:
+        """Return the federation's first plan; no reply is awaited for longer than that."""
+        limit_s = min(self.pacing.reply_timeout_s, timeout_s)
+        pacing = replace(self.pacing, reply_timeout_s=limit_s)
+        return Plan.of(tuple(self.federation_hub.knobs.values()), pacing.values())
+
+    def branch_plan(self) -> Plan:
+        """Return the first plan of a branch."""
+        return Plan.of(tuple(self.branch_hub.knobs.values()), self.training.values())
+
+
+def designed(
+    strategy: Strategy | ServerOptimizer | None,
+    *,
+    pacing: Pacing,
+    training: LocalTraining,
+    settings: Settings,
+    loops: Sequence[Loop],
+    overrides: Sequence[Override],
+    select: Selection,
+) -> Design:
+    """Return the design of a run; parts that cannot run in its regime are left out.
+
+    Raises
+    ------
+    ConfigError
+        If the parts do not fit together.
+    """
+    strategy = FedAvg() if strategy is None else strategy
+    name = type(strategy).__name__
+    optimizer = FlowerOptimizer(strategy) if isinstance(strategy, Strategy) else strategy
+    inner = optimizer.strategy if isinstance(optimizer, FlowerOptimizer) else optimizer
+    regime = Regime.of(PlainExchange.offers, pacing)
+    lacking = Requirement(individuals=optimizer.needs == "individuals").lacking(regime)
+    if lacking:
+        raise ConfigError(f"{name} cannot run in this federation: {lacking}")
+    absent = standing_down(loops, regime)
+    running = tuple(loop for loop in loops if loop.policy.name not in absent)
+    check_observable(running)
+    federation_hub = _hub(running, "federation", PACING_KNOBS)
+    branch_hub = _hub(running, "branch", LOCAL_KNOBS)
+    check_overrides(overrides, {**federation_hub.knobs, **branch_hub.knobs})
+    return Design(
+        name=name,
+        optimizer=optimizer,
+        pacing=pacing,
+        training=training,
+        settings=settings,
+        overrides=tuple(overrides),
+        select=select,
+        loops=running,
+        absent=absent,
+        regime=regime,
+        federation_hub=federation_hub,
+        branch_hub=branch_hub,
+        digest=_digest(
+            [
+                name,
+                _numbers(inner),
+                pacing,
+                training,
+                replace(settings, checkpoint_every=0, attackers=None),  # they decide nothing
+                overrides,
+                _name_of(select),
+            ],
+            running,
+        ),
+    )
+
+
+def _hub(loops: Sequence[Loop], scope: Scope, knobs: Sequence[Knob]) -> Hub:
+    own = tuple(loop for loop in loops if loop.scope == scope)
+    owned = [knob for loop in own for knob in loop.policy.knobs]
+    elsewhere = {knob.name for knob in (PACING_KNOBS if scope == "branch" else LOCAL_KNOBS)}
+    elsewhere |= {knob.name for loop in loops if loop.scope != scope for knob in loop.policy.knobs}
+    return Hub(own, {knob.name: knob for knob in (*knobs, *owned)}, elsewhere=frozenset(elsewhere))
+
+
+def _digest(parts: Sequence[object], loops: Sequence[Loop]) -> str:
+    texts = [repr(loop.policy) for loop in loops]
+    text = json.dumps([encode(part) for part in parts] + texts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _numbers(strategy: object) -> dict[str, Any]:
+    """Return the settings of a strategy as far as they are numbers and texts.
+
+    Those that are not finite are written as text, since JSON has no form for them.
+    """
+    settings = getattr(strategy, "__dict__", {})
+    found = {
+        name: value
+        for name, value in settings.items()
+        if not name.startswith("_") and isinstance(value, bool | int | float | str)
+    }
+    return {name: repr(value) for name, value in found.items()}
+
+
+def _name_of(function: object) -> str:
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
