@@ -13,7 +13,7 @@ from typing import Final
 
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.app.message import make_message
-from flwr.clientapp.typing import Mod
+from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -22,6 +22,7 @@ __all__ = [
     "FAILURE_NAMES",
     "SUPERLINK_NODE_ID",
     "SUPPORTED_FLOWER",
+    "ClientAppCallable",
     "ErrorCode",
     "Mod",
     "Run",

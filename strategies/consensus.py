@@ -4,8 +4,9 @@ Voters compare the candidate with the model accepted last, on examples of their 
 only on material harm (`daafl.learning.ballot`). It is adopted when the share in favour, of those
 who voted, reaches a threshold. With a share f of the voters lying and (1 + f) / 2 as the threshold,
 the liars can neither adopt what all honest voters refuse (they are f) nor reject what all of them
-favour (1 - f >= (1 + f) / 2) as long as f <= 1/3. Seats are drawn at random: with f close to 1/3 in
-the federation, a single committee may hold more, and what it decides is put right by the next one.
+favour (1 - f >= (1 + f) / 2) as long as f <= 1/3. Seats are drawn at random, so that with f close
+to 1/3 a committee may hold more liars than that: with nine unknown liars among thirty nodes, about
+one vote in four gives up a good model, which costs the steps since the last vote.
 
 A committee sees what honest data shows. It is blind to a backdoor, which leaves honest examples
 alone, and to harm done to classes that few voters hold.

@@ -92,7 +92,7 @@ class Requirement:
 
 
 _LOSS_FIELDS: Final = frozenset({"loss", "loss_mad", "trimmed_loss"})
-_INDIVIDUAL_FIELDS: Final = frozenset({"mean_client_norm"})
+_INDIVIDUAL_FIELDS: Final = frozenset({"mean_client_norm", "trusted_scores"})
 
 
 def loop_requirement(loop: Loop) -> Requirement:

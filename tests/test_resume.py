@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,26 +110,37 @@ def test_an_interrupted_run_goes_on(whole: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(result.arrays[name], model[name]) for name in model)
 
 
+@pytest.fixture(scope="module")
+def num_writes() -> list[int]:
+    """Return an empty list, in which the number of a run's writes is kept once it is known."""
+    return []
+
+
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.05, 0.4, 0.8, 0.93, 0.96, 0.98, 0.99])
 def test_killed_at_some_writes_of_a_run(
-    whole: Path, tmp_path: Path, kill_after: KillAfter, killed: type[BaseException], share: float
+    whole: Path,
+    tmp_path: Path,
+    kill_after: KillAfter,
+    killed: type[BaseException],
+    num_writes: list[int],
+    share: float,
 ) -> None:
     """From the making of the folder to the report; early and late writes are all different."""
-    check_kill(whole, tmp_path, kill_after, killed, lambda count: int(share * count))
+    if not num_writes:
+        num_writes.append(counted(tmp_path / "counted", kill_after))
+    check_kill(whole, tmp_path / "run", kill_after, killed, int(share * num_writes[0]))
 
 
 @pytest.mark.slow
 def test_killed_at_every_write_of_a_run(
     whole: Path, tmp_path: Path, kill_after: KillAfter, killed: type[BaseException]
 ) -> None:
-    count = num_writes(tmp_path / "counted", kill_after)
-    for number in range(count):
-        folder = tmp_path / str(number)
-        check_kill(whole, folder, kill_after, killed, lambda _, number=number: number)
-        shutil.rmtree(folder)
+    for number in range(counted(tmp_path / "counted", kill_after)):
+        check_kill(whole, tmp_path / str(number), kill_after, killed, number)
 
 
-def num_writes(folder: Path, kill_after: KillAfter) -> int:
+def counted(folder: Path, kill_after: KillAfter) -> int:
+    """Return how often a run writes."""
     with kill_after(None) as writes:
         run(folder)
     count: int = writes.count
@@ -138,24 +148,19 @@ def num_writes(folder: Path, kill_after: KillAfter) -> int:
 
 
 def check_kill(
-    whole: Path,
-    folder: Path,
-    kill_after: KillAfter,
-    killed: type[BaseException],
-    number: Callable[[int], int],
+    whole: Path, folder: Path, kill_after: KillAfter, killed: type[BaseException], number: int
 ) -> None:
     """Kill a run after so many of its writes; resumed, its folder is that of a run in one go."""
-    count = num_writes(folder.parent / f"{folder.name}-count", kill_after)
-    shutil.rmtree(folder.parent / f"{folder.name}-count")
-    with kill_after(number(count)), pytest.raises(killed):
+    with kill_after(number), pytest.raises(killed):
         run(folder)
     if not (folder / "rounds.jsonl").exists():
         with pytest.raises(ConfigError, match="holds no run to resume"):
             resume(folder)
         run(folder)
-    else:
+    elif not is_complete(folder):
         resume(folder)
     assert contents(folder) == contents(whole)
+    assert is_complete(folder)
 
 
 @pytest.mark.parametrize("room", [1, 3, 4, 6, 9])

@@ -25,4 +25,4 @@ __all__ = [
 
 def default_loops() -> tuple[Loop, ...]:
     """Return the loops of a federation that runs itself."""
-    return (health(), learning_rate())
+    return (health(), learning_rate(), quality())

@@ -25,7 +25,7 @@ def values(words: list[str], incomplete: str) -> list[str]:
         ([], "stopp", ["stopping="]),
         (["stopping=target"], "stopp", ["stopping=", "stopping."]),
         ([], "num_", ["num_nodes=", "num_rounds="]),
-        ([], "loop.", ["loop.health.", "loop.learning_rate."]),
+        ([], "loop.", ["loop.health.", "loop.learning_rate.", "loop.quality."]),
         ([], "baseline=", ["baseline=true", "baseline=false"]),
         ([], "num_rounds=", ["num_rounds=60"]),
         (["experiment=quickstart", "num_rounds=7"], "num_rounds=", ["num_rounds=7"]),

@@ -89,5 +89,5 @@ def test_an_interrupted_run_leaves_a_complete_folder(
 def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
     script = f"{' '.join(DAAFL)} list | head -n 1"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
-    assert done.stdout == "devices=...\n"
+    assert done.stdout == "attack=...\n"
     assert done.stderr == ""

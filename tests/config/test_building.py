@@ -185,6 +185,7 @@ def test_the_run_wide_values_are_a_schema() -> None:
         "evaluate_every": 0,
         "workers": None,
         "baseline": False,
+        "checkpoint_every": 1,
         "knowledge": "fresh",
         "overrides": [],
         "output_dir": None,

@@ -133,7 +133,7 @@ def test_every_choice_composes_and_builds(group: str, option: str) -> None:
 
 
 def test_off_means_absent() -> None:
-    off = ["loop/learning_rate=off", "loop/health=off", "stopping=off"]
+    off = ["loop/learning_rate=off", "loop/health=off", "loop/quality=off", "stopping=off"]
     arguments = parts(compose(off))
     assert arguments["loops"] == []
     assert "stopping" not in arguments

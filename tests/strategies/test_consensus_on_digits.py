@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ class Federation:
             branch,
             branch.packed,
             self.accepted,
-            accepted_version=0,
+            accepted_version=branch.accepted or 0,
             excluded=self.contributors,
             threshold=threshold,
             tally=self.parts.collector.tally,
@@ -66,9 +67,16 @@ class Federation:
         assert vote is not None
         return vote
 
+    def settle(self, vote: Vote) -> None:
+        """Do as the vote says: build on the model, or return to the one before."""
+        if vote.outcome == "rejected":
+            self.parts.branch.restore(vote.accepted, knobs=frozenset())
+            self.parts.collector.abandon(self.parts.branch)
+        self.accept()
+
     def accept(self) -> None:
         branch = self.parts.branch
-        self.accepted = branch.packed
+        branch.accepted, self.accepted = branch.version, branch.packed
         branch.prune(wanted=frozenset(), out=self.parts.collector.versions_out(branch))
 
     @property
@@ -209,22 +217,29 @@ def test_a_poisoned_candidate_is_rejected_with_twenty_seeds(poison: str) -> None
     assert rejections(range(100, 120), POISONS[poison]) == list(range(100, 120))
 
 
-def honest_votes(seed: int, num_steps: int, *, alpha: float = 0.1) -> list[Vote]:
-    """Return the votes on every step of an honest federation."""
+def honest_votes(seed: int, num_steps: int, *, accuracy: float) -> list[Vote]:
+    """Return the votes on every step of an honest federation that learns as it should."""
     votes = []
-    with federation(alpha, seed) as honest:
+    with federation(0.1, seed) as honest:
         for _ in range(num_steps):
             honest.step()
             votes.append(honest.vote(0.5))
-            honest.accept()
-        assert honest.accuracy > (0.7 if num_steps < 100 else 0.93)
+            honest.settle(votes[-1])
+        assert honest.accuracy > accuracy
     return votes
+
+
+def num_rejected(votes: list[Vote]) -> int:
+    """Return how many models were given up; never two in a row, which would be a freeze."""
+    is_rejected = [vote.outcome == "rejected" for vote in votes]
+    assert not any(first and second for first, second in pairwise(is_rejected))
+    return sum(is_rejected)
 
 
 def test_an_honest_federation_is_not_held_up_in_its_first_steps() -> None:
     # They are the hardest: the model moves most.
-    votes = honest_votes(30, 30)
-    assert {vote.outcome for vote in votes} == {"adopted"}
+    votes = honest_votes(30, 30, accuracy=0.85)
+    assert num_rejected(votes) == 0
     assert all(vote.seated == 15 == vote.in_favour + vote.against for vote in votes)
     assert sum(vote.against for vote in votes) < 0.1 * 30 * 15
 
@@ -232,8 +247,9 @@ def test_an_honest_federation_is_not_held_up_in_its_first_steps() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [30, 31, 32])
 def test_an_honest_federation_is_not_held_up_in_200_steps(seed: int) -> None:
-    votes = honest_votes(seed, 200)
-    assert {vote.outcome for vote in votes} == {"adopted"}
+    # With seed 31, the tenth step does lose 7 points of accuracy, and is given up.
+    votes = honest_votes(seed, 200, accuracy=0.93)
+    assert num_rejected(votes) <= 1
     assert sum(vote.against for vote in votes) < 0.05 * 200 * 15
 
 

@@ -1,5 +1,6 @@
 """A Flower strategy behind `FlowerOptimizer` computes what it computes in Flower's own rounds."""
 
+import gc
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,6 +47,16 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 NUM_NODES = 8
 ROUNDS = 5
 QUIET: dict[str, Any] = {"fraction_evaluate": 0.0}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_heap() -> Iterator[None]:
+    """Flower's rounds collect garbage for each reply: leave what other tests hold out of that."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "FedAvg": lambda: FedAvg(**QUIET),

@@ -42,7 +42,7 @@ def test_default_loops_run_in_the_open_and_say_why_they_stand_down_in_secrecy() 
     assert standing_down(default_loops(), Regime.of(PlainExchange.offers, Pacing())) == {}
     secret = Regime.of(Offer(individuals=False, losses="none"), Pacing())
     absent = standing_down(default_loops(), secret)
-    assert set(absent) == {"health", "learning_rate"}
+    assert set(absent) == {"health", "learning_rate", "quality"}
     assert all("stands down: it needs" in sentence for sentence in absent.values())
 
 

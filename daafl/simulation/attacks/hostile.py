@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
-from flwr.clientapp.typing import ClientAppCallable
 
 from daafl.errors import MessageError
-from daafl.flower import Mod
+from daafl.flower import ClientAppCallable, Mod
 from daafl.learning.layout import Packed
 from daafl.learning.task import Task
 from daafl.messages import ARRAYS, CONFIG, PACKED, Assignment
