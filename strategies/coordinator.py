@@ -441,6 +441,5 @@ class Coordinator:
         failure = self._mailbox.last_failure
         said = f"; the last failure was {failure}" if failure else ""
         raise FederationError(
-            f"{what} (in step {self.step}: {reasons}); "
-            f"{len(self._roster)} nodes are known{said}"
+            f"{what} (in step {self.step}: {reasons}); {len(self._roster)} nodes are known{said}"
         )

@@ -319,7 +319,8 @@ class CusumAlarms:
             NAME,
             ALERT,
             self.label(state),
-            f"{left_out(observation.troubled_nodes, observation.troubles)}; lately {failures.share:.0%} of the messages were of no use",
+            f"{left_out(observation.troubled_nodes, observation.troubles)}; "
+            f"lately {failures.share:.0%} of the messages were of no use",
             expect=Effect(FAILURES, failures.share, 0.0, failures.sd, self.patience),
         )
 

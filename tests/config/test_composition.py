@@ -19,7 +19,11 @@ MISTAKES = [
     (["experiment=qickstart"], "experiment=qickstart is not known", "did you mean quickstart?"),
     (["loop/learning_rat=off"], "no group loop/learning_rat", "did you mean loop/learning_rate?"),
     (["loop/health=on"], "loop/health=on is not known", "choose among default, off"),
-    (["loop=off"], "loop=off is not known", "choose loop/health=... or loop/learning_rate=... or loop/quality=..."),
+    (
+        ["loop=off"],
+        "loop=off is not known",
+        "choose loop/health=... or loop/learning_rate=... or loop/quality=...",
+    ),
     (["strategy=null"], "strategy=null is not known", "choose among bucketing"),
     (["strategy="], "strategy= is not known", "choose among bucketing"),
     (["strategy=fedadam", "strategy.eeta=1"], "strategy has no eeta", "did you mean eta?"),
