@@ -134,7 +134,7 @@ WORLDS: Final[Mapping[str, World]] = {
         alpha=0.3,
         cohort=15,
         num_rounds=50,
-        scenarios=(CLEAN, "label flip 30%", "sign x3 20%", "IPM 30%", LATE),
+        scenarios=(CLEAN, "sign x3 20%"),
     ),
     "digits, alpha 0.1": World(
         lambda part, seed: Digits(partitioner=part, seed=seed),
@@ -148,15 +148,7 @@ WORLDS: Final[Mapping[str, World]] = {
         alpha=0.3,
         cohort=15,
         num_rounds=25,
-        scenarios=(
-            CLEAN,
-            "label flip 30%",
-            "sign x3 20%",
-            "ALIE 20%",
-            "IPM 30%",
-            "backdoor x3 20%",
-            ADAPTIVE,
-        ),
+        scenarios=(CLEAN, "label flip 30%", "sign x3 20%", ADAPTIVE),
     ),
 }
 

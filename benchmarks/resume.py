@@ -1,7 +1,9 @@
 """What checkpoints cost, and whether a run that is killed ends as if nothing had happened.
 
 Size: everything under ``checkpoints/`` while a run goes on, two checkpoints that share what is
-equal, over the bytes of the model; the largest after any step counts. Time: from the state to the
+equal, over the bytes of the model, and over those of a version: the model with what the server
+optimiser holds beside it, which is six more models for FedAdam. The largest after any step counts.
+A complete run has no checkpoints. Time: from the state to the
 disk, ``fsync`` included. Both for a small and a large model, three ways of keeping time and three
 server optimisers, with all default loops on.
 
@@ -30,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from _report import Benchmark, Figure
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, Strategy
 
@@ -41,6 +44,7 @@ from daafl.learning.trainer import TorchTrainer
 from daafl.observability.events import RunInfo, RunSummary, StepRecord
 from daafl.simulation import Devices
 from daafl.store.checkpoint import Checkpoints
+from daafl.store.tree import Tree
 from daafl.strategies import Pacing
 from daafl.strategies.playing import Attempt
 
@@ -57,7 +61,7 @@ PACINGS: Final = {
 }
 OPTIMIZERS: Final = ("FedAvg", "FedAvgM", "FedAdam")
 COMMANDS: Final = {
-    "synchronous": ["strategy=fedavg"],
+    "synchronous": ["strategy=fedavg", "attack=scaled_sign_flip"],
     "deadline": ["pacing=deadline", "strategy=fedavgm", "devices=log_normal"],
     "buffered": ["pacing=buffered", "strategy=fedadam", "devices=log_normal"],
 }
@@ -69,6 +73,9 @@ class Costs:
 
     seconds: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    read_s: list[float] = field(default_factory=list)
+    version_bytes: list[int] = field(default_factory=list)
+    """Bytes of one version: the model, and what the server optimiser holds beside it."""
 
 
 class Silent:
@@ -109,12 +116,38 @@ def measured(folder: Path) -> Iterator[Costs]:
         save(self)
         costs.seconds.append(time.perf_counter() - started_s)
         costs.sizes.append(folder_bytes(folder / "checkpoints"))
+        branch = self.parts.branch
+        point = branch.points[branch.version]
+        costs.version_bytes.append(distinct_bytes([point.packed, point.optimizer]))
+        if self.parts.coordinator.step % 5 == 0:
+            started_s = time.perf_counter()
+            Checkpoints(folder / "checkpoints").latest()
+            costs.read_s.append(time.perf_counter() - started_s)
 
     Attempt._save = timed  # type: ignore[method-assign]  # measured from outside
     try:
         yield costs
     finally:
         Attempt._save = save  # type: ignore[method-assign]
+
+
+def distinct_bytes(tree: Tree) -> int:
+    """Return the bytes of the arrays in a state, equal ones once."""
+    found: dict[bytes, int] = {}
+
+    def look(node: Tree) -> None:
+        match node:
+            case np.ndarray():
+                found[node.tobytes()] = node.nbytes
+            case dict():
+                for value in node.values():
+                    look(value)
+            case list() | tuple():
+                for value in node:
+                    look(value)
+
+    look(tree)
+    return sum(found.values())
 
 
 def folder_bytes(folder: Path) -> int:
@@ -146,9 +179,6 @@ def checkpoint_costs(
                 progress=Silent(),
             )
             seconds = time.perf_counter() - started_s
-        started_s = time.perf_counter()
-        Checkpoints(folder / "checkpoints").latest()
-        read_s = time.perf_counter() - started_s
     return {
         "model": model,
         "model_bytes": model_bytes,
@@ -156,9 +186,12 @@ def checkpoint_costs(
         "optimizer": optimizer,
         "times_model_max": max(costs.sizes) / model_bytes,
         "times_model_median": statistics.median(costs.sizes) / model_bytes,
+        "times_version_max": max(
+            size / one for size, one in zip(costs.sizes, costs.version_bytes, strict=True)
+        ),
         "write_ms_median": 1e3 * statistics.median(costs.seconds),
         "write_ms_max": 1e3 * max(costs.seconds),
-        "read_ms": 1e3 * read_s,
+        "read_ms": 1e3 * statistics.median(costs.read_s),
         "percent_of_run": 100 * sum(costs.seconds) / seconds,
     }
 
@@ -265,12 +298,13 @@ def main() -> int:
     ]
     benchmark.table(
         "checkpoints",
-        ("setting", "largest", "median", "write ms", "read ms", "% of run"),
+        ("setting", "largest", "median", "of a version", "write ms", "read ms", "% of run"),
         [
             (
                 f"{row['model']}, {row['pacing']}, {row['optimizer']}",
                 f"{row['times_model_max']:.2f}x",
                 f"{row['times_model_median']:.2f}x",
+                f"{row['times_version_max']:.2f}x",
                 f"{row['write_ms_median']:.1f}",
                 f"{row['read_ms']:.1f}",
                 f"{row['percent_of_run']:.1f}",

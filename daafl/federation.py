@@ -34,6 +34,7 @@ from daafl.simulation import Devices, InProcessGrid
 from daafl.simulation.attacks import Attack, hostile
 from daafl.simulation.threads import one_thread
 from daafl.store.atomic import write_bytes
+from daafl.store.checkpoint import Checkpoints
 from daafl.store.model_file import write_model
 from daafl.store.run_folder import REPORT, RunFolder, default_path, load
 from daafl.strategies import (
@@ -120,7 +121,7 @@ def run(
         Whether to train on all data in one place as well, for the report to compare with.
     checkpoint_every
         Steps from one checkpoint to the next; 0 for none. A run whose process ends goes on from
-        the last one.
+        the last one; when the run is complete, they are removed.
     knowledge
         File that carries what was learned from run to run; ``None`` starts afresh.
     output_dir
@@ -294,6 +295,7 @@ def train_on(
     arrays = trainer.unpack(trainer.pack(named))
     write_model(folder.checkpoints / MODEL, arrays)
     write_bytes(folder.report, report_html(load(folder.path)).encode())
+    Checkpoints(folder.checkpoints).clear()
     if autonomous.summary_of_run is None:
         raise DaaflError("the run ended without a summary")
     return RunResult(autonomous.summary_of_run, arrays, folder.path, task)

@@ -7,16 +7,18 @@ restart, it answers the same; asked twice, a Flower strategy would not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from daafl.autonomy.codec import decode, encode
 from daafl.autonomy.hub import Hub
 from daafl.autonomy.plan import Plan
+from daafl.learning.layout import Vector
 from daafl.learning.update import Update
 from daafl.store.tree import Tree
 from daafl.strategies.branch import Branch, Buffered, RestorePoint
 from daafl.strategies.screening import Evidence, Standing
+from daafl.strategies.spool import is_in_file
 
 
 def branch_state(branch: Branch, hub: Hub) -> dict[str, Tree]:
@@ -41,7 +43,7 @@ def branch_state(branch: Branch, hub: Hub) -> dict[str, Tree]:
             [version, {"packed": p.packed, "optimizer": p.optimizer, "knobs": dict(p.knobs)}]
             for version, p in branch.points.items()
         ],
-        "buffer": [_saved(item) for item in branch.buffer],
+        "buffer": [_saved(item, branch.version) for item in branch.buffer],
         "direction": branch.direction,
         "standing": plain(branch.standing),
         "accepted": branch.accepted,
@@ -53,7 +55,9 @@ def branch_state(branch: Branch, hub: Hub) -> dict[str, Tree]:
     }
 
 
-def load_branch(branch: Branch, state: Mapping[str, Any], hub: Hub) -> None:
+def load_branch(
+    branch: Branch, state: Mapping[str, Any], hub: Hub, *, held: Callable[[Vector], Vector]
+) -> None:
     """Make a new branch what an earlier one was.
 
     Parameters
@@ -64,6 +68,9 @@ def load_branch(branch: Branch, state: Mapping[str, Any], hub: Hub) -> None:
         From `branch_state`.
     hub
         The hub of its loops.
+    held
+        Counts a vector as one that lies in memory; see `Spool.held`. What lay in a file takes none
+        of the room now, so that later updates find as much of it as they would have found.
 
     Raises
     ------
@@ -79,7 +86,7 @@ def load_branch(branch: Branch, state: Mapping[str, Any], hub: Hub) -> None:
         for version, point in state["points"]
     }
     branch.bases = dict(state["bases"])
-    branch.buffer = [_restored(item) for item in state["buffer"]]
+    branch.buffer = [_restored(item, held) for item in state["buffer"]]
     branch.direction = state["direction"]
     branch.standing = decode(Standing, state["standing"])
     branch.accepted = state["accepted"]
@@ -96,9 +103,11 @@ def plain(value: object) -> Tree:
     return data
 
 
-def _saved(item: Buffered) -> dict[str, Tree]:
+def _saved(item: Buffered, version: int) -> dict[str, Tree]:
+    """Return an update; one that is stale, and so will be damped, without what was received."""
     update, evidence = item.update, item.evidence
     return {
+        "is_in_file": is_in_file(update.delta),
         "ticket": item.ticket,
         "delta": update.delta,
         "num_examples": update.num_examples,
@@ -106,16 +115,16 @@ def _saved(item: Buffered) -> dict[str, Tree]:
         "version": update.version,
         "metrics": dict(update.metrics),
         "damping": update.damping,
-        "received": update.received,
+        "received": update.received if update.version == version else None,
         "evidence": None
         if evidence is None
         else {"sketch": evidence.sketch, "norm": evidence.norm},
     }
 
 
-def _restored(item: Mapping[str, Any]) -> Buffered:
+def _restored(item: Mapping[str, Any], held: Callable[[Vector], Vector]) -> Buffered:
     update = Update(
-        delta=item["delta"],
+        delta=item["delta"] if item["is_in_file"] else held(item["delta"]),
         num_examples=item["num_examples"],
         senders=tuple(item["senders"]),
         version=item["version"],

@@ -236,15 +236,10 @@ class Collector:
         return CollectorState(self._pacing, self.conduct)
 
     def load(self, state: CollectorState, branch: Branch) -> None:
-        """Go on from an earlier `state`, collecting for ``branch``, whose buffer has been read."""
+        """Go on from an earlier `state`, collecting for ``branch``."""
         self._pacing = state.pacing
         self.conduct = state.conduct
         self._open[branch.name] = branch
-        # What lay in a file before takes none of the room in memory now, so that later updates
-        # find as much of it as they would have found then.
-        branch.buffer = [
-            item if item.update.received is None else self._spooled(item) for item in branch.buffer
-        ]
 
     def send_again(self, branch: Branch, tickets: Sequence[Ticket]) -> None:
         """Ask for training that was out when an earlier coordinator ended, as it was asked then.
@@ -371,13 +366,11 @@ class Collector:
 
     def _buffered(self, ticket: Ticket, update: Update) -> Buffered:
         """Return an update with its evidence; one that goes to a file is no longer held whole."""
-        return self._spooled(Buffered(ticket.id, update, self._examiner.evidence(update.delta)))
-
-    def _spooled(self, item: Buffered) -> Buffered:
-        held = self.spool.held(item.update.delta)
-        if held is item.update.delta:
-            return item
-        return replace(item, update=replace(item.update, delta=held, received=None))
+        evidence = self._examiner.evidence(update.delta)
+        held = self.spool.held(update.delta)
+        if held is not update.delta:
+            update = replace(update, delta=held, received=None)
+        return Buffered(ticket.id, update, evidence)
 
     def _may_close(self, branch: Branch) -> bool:
         return self._has_quorum(branch) or not self._training(branch)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, NoReturn
+from typing import Literal
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from daafl.strategies.aggregation import weighted_mean
 from daafl.strategies.asking import federated_evaluation, probe
 from daafl.strategies.branch import Branch
 from daafl.strategies.collecting import NONFINITE_MODEL, Collector, Tally
+from daafl.strategies.liveness import Liveness
 from daafl.strategies.mailbox import Mailbox
 from daafl.strategies.monitor import StepFacts, cosine, norm, reported_losses
 from daafl.strategies.pacing import Pacing
@@ -37,10 +38,6 @@ from daafl.strategies.quality import SCREENED_OUT, QualityControl
 from daafl.strategies.reflecting import Reflector
 from daafl.strategies.roster import Roster
 from daafl.strategies.schedule import Schedule
-
-SILENT_STEPS: Final = 3  # steps in a row without any reply after which a run has failed,
-MANY_FAILURES: Final = 20  # if so many messages failed in them, or as many as there are nodes
-IDLE_STEPS: Final = 10  # steps in a row without a new model after which a run has failed
 
 Kind = Literal["probe", "train"]
 
@@ -53,27 +50,21 @@ class CoordinatorState:
     ----------
     step
         Steps done.
-    silent_steps, failures, idle_steps
-        Steps in a row without a reply, messages that failed in them, and steps without a model.
+    liveness
+        What the latest steps came to.
     was_restored
         Whether the loops are still to hear of a restore.
     first_loss
         First finite loss of the run.
-    has_learned, reasons
-        Whether there ever was a new model, and what went wrong in the last step.
     share, factor
         Share of the updates out that steps combine, and the product of what the optimiser was
         scaled by.
     """
 
     step: int
-    silent_steps: int
-    failures: int
-    idle_steps: int
+    liveness: Liveness
     was_restored: bool
     first_loss: float | None
-    has_learned: bool
-    reasons: tuple[str, ...] | None
     share: float
     factor: float
 
@@ -121,13 +112,11 @@ class Coordinator:
         self._reflector = reflector
         self._quality = quality
         self._observers = observers
-        self._silent_steps = self._failures = self._idle_steps = 0
+        self._liveness = Liveness()
         self._was_restored = False
         self._flags: tuple[Flag, ...] = ()
         self._vote: Vote | None = None
         self._first_loss: float | None = None
-        self._has_learned = False
-        self._reasons: tuple[str, ...] | None = None  # what went wrong in the last step
         self._share = self._factor = 1.0
         self.step = 0
 
@@ -146,24 +135,17 @@ class Coordinator:
         """Return what decides later steps, apart from the branch and the loops."""
         return CoordinatorState(
             step=self.step,
-            silent_steps=self._silent_steps,
-            failures=self._failures,
-            idle_steps=self._idle_steps,
+            liveness=self._liveness,
             was_restored=self._was_restored,
             first_loss=self._first_loss,
-            has_learned=self._has_learned,
-            reasons=self._reasons,
             share=self._share,
             factor=self._factor,
         )
 
     def load(self, state: CoordinatorState) -> None:
         """Go on from an earlier `state` instead of opening; the branch has been loaded before."""
-        self.step = state.step
-        self._silent_steps, self._idle_steps = state.silent_steps, state.idle_steps
-        self._failures = state.failures
+        self.step, self._liveness = state.step, state.liveness
         self._was_restored, self._first_loss = state.was_restored, state.first_loss
-        self._has_learned, self._reasons = state.has_learned, state.reasons
         self._share, self._factor = state.share, state.factor
         if state.factor != 1.0:
             self.branch.optimizer.scale(state.factor)
@@ -184,7 +166,8 @@ class Coordinator:
         if self.branch.plan["probe"]:
             self._observed("probe", self._probe)
         record = self._observed("train", self._train)
-        self._check_alive(record)
+        self._liveness = self._liveness.after(record)
+        self._end_for(self._liveness.fault(len(self._roster)))
         return record
 
     def _observed(self, kind: Kind, act: Callable[[Tally], StepFacts]) -> StepRecord:
@@ -414,32 +397,14 @@ class Coordinator:
         FederationError
             With the reasons of the last step.
         """
-        if self._reasons is not None and not self._has_learned:
-            self._fail(f"no update could be used in any of {self.step} steps")
+        self._end_for(self._liveness.final_fault(self.step))
 
-    def _check_alive(self, record: StepRecord) -> None:
-        has_model = record.num_updates > 0 and NONFINITE_MODEL not in record.rejected
-        has_replies = record.num_updates > 0 or bool(record.rejected)
-        self._has_learned |= has_model
-        counts = (*record.failures.items(), *record.rejected.items())
-        self._reasons = tuple(f"{reason}: {count}" for reason, count in counts)
-        self._idle_steps = 0 if has_model else self._idle_steps + 1
-        self._silent_steps = 0 if has_replies else self._silent_steps + 1
-        self._failures = 0 if has_replies else self._failures + sum(record.failures.values())
-        # Three small cohorts in a row may well be of the few nodes that fail.
-        has_tried = self._failures >= min(len(self._roster), MANY_FAILURES)
-        if self._silent_steps >= SILENT_STEPS and has_tried:
-            what = f"no node has sent an update for {self._silent_steps} steps"
-        elif self._idle_steps >= IDLE_STEPS:
-            what = f"no update could be used for {IDLE_STEPS} steps"
-        else:
+    def _end_for(self, fault: str | None) -> None:
+        if fault is None:
             return
-        self._fail(what)
-
-    def _fail(self, what: str) -> NoReturn:
-        reasons = ", ".join(self._reasons or ()) or "nothing came in"
+        reasons = ", ".join(self._liveness.reasons or ()) or "nothing came in"
         failure = self._mailbox.last_failure
         said = f"; the last failure was {failure}" if failure else ""
         raise FederationError(
-            f"{what} (in step {self.step}: {reasons}); {len(self._roster)} nodes are known{said}"
+            f"{fault} (in step {self.step}: {reasons}); {len(self._roster)} nodes are known{said}"
         )

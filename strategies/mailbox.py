@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from flwr.app import ArrayRecord, Error, Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from daafl.errors import FederationError
 from daafl.flower import failure_name
 from daafl.messages import Assignment
 from daafl.strategies.clock import Clock, WallClock
+from daafl.strategies.payload import cohort_bytes, content_bytes
 
 log: Final = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ class Mailbox:
             for item in outgoing
         ]
         message_ids = list(self._grid.push_messages(messages))
-        sizes = _sizes(outgoing)
+        sizes = cohort_bytes([item.content for item in outgoing])
         if len(message_ids) != len(outgoing):
             raise FederationError(
                 f"the grid took {len(message_ids)} of {len(outgoing)} messages of up to "
@@ -367,42 +368,3 @@ def _shown(reason: str | None) -> str:
     """Return a node's own words on one line of at most 300 printable characters."""
     text = " ".join((reason or "no reason given").split())
     return "".join(c for c in text if c.isprintable())[:300]
-
-
-def content_bytes(content: Mapping[str, object]) -> int:
-    """Return the bytes of a message's arrays and texts, plus eight for each number.
-
-    Flower's own count raises on empty texts and lists, which anybody may send.
-    """
-    total = 0
-    for record in content.values():
-        if isinstance(record, ArrayRecord):
-            total += sum(len(array.data) for array in record.values())
-        elif isinstance(record, Mapping):
-            total += sum(_value_bytes(value) for value in record.values())
-    return total
-
-
-def _value_bytes(value: object) -> int:
-    match value:
-        case str() | bytes():
-            return len(value)
-        case [str() | bytes(), *_]:
-            return sum(len(text) for text in value if isinstance(text, str | bytes))
-        case list():
-            return 8 * len(value)
-    return 8
-
-
-def _sizes(outgoing: Sequence[Outgoing]) -> list[int]:
-    """Return each message's size; messages of one cohort share their arrays, counted each."""
-    known: dict[int, int] = {}
-    sizes = []
-    for item in outgoing:
-        size = 0
-        for record in item.content.values():
-            if id(record) not in known:
-                known[id(record)] = content_bytes({"": record})
-            size += known[id(record)]
-        sizes.append(size)
-    return sizes

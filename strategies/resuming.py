@@ -103,7 +103,8 @@ def _load(parts: Parts, design: Design, state: Mapping[str, Any]) -> None:
     parts.mailbox.load(mailbox, is_still_out=is_same_grid)
     parts.roster.load(decode(RosterState, state["roster"]), is_same_run=is_same_grid)
     parts.exchange.load(state["exchange"])
-    load_branch(parts.branch, state["branch"], design.branch_hub)
+    held = parts.collector.spool.held
+    load_branch(parts.branch, state["branch"], design.branch_hub, held=held)
     parts.collector.load(decode(CollectorState, state["collector"]), parts.branch)
     parts.reflector.load(decode(ReflectorState, state["reflector"]))
     parts.coordinator.load(decode(CoordinatorState, state["coordinator"]))

@@ -1,15 +1,24 @@
 """Which updates of a step are combined: a score for each, a record for each node.
 
-Every update is scored against the step's others (`daafl.robust.suspicion`). A node's record is the
-running mean of its scores, so a mild deviation counts when it comes back every time, and a large
-one counts at once whatever the record. Nodes under suspicion are scored whenever they take part,
-and return when their record is good again. At least 55 % of a step's updates are kept.
+Score
+    How far an update is from what is usual (`daafl.robust.suspicion`). The nodes in good standing
+    say what that is. Beyond the threshold an update is left out, whatever its sender's record.
+Record
+    Running mean of a node's scores, so that a mild deviation counts when it comes back every time.
+    A node is under suspicion from a record of 2, or where the federation's records differ more,
+    from one that stands out of them; its updates are left out. It is scored whenever it takes part,
+    and returns when its record has halved.
+Limits
+    At most 45 % of the known nodes are under suspicion. Of the updates of the others at most 45 %
+    are left out in a step, the worst ones. The length of those kept is clipped to a multiple of
+    their median, and their weight to twice the step's median, since a node may lie about it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -17,15 +26,27 @@ import numpy.typing as npt
 
 from daafl.learning.layout import Layout, Vector
 from daafl.robust.sketch import Sketch, Sketcher
-from daafl.robust.suspicion import MAX_SCORE, SIGNALS, measured, scores
+from daafl.robust.suspicion import (
+    ENOUGH_OTHERS,
+    MAD_TO_SD,
+    MAX_SCORE,
+    SIGNALS,
+    Directions,
+    Mask,
+    Numbers,
+    Suspicion,
+    suspicion,
+)
 
 RECORD_WEIGHT: Final = 0.3  # of the newest score in a record
-RECORD_RANGE: Final = (-3.0, 6.0)  # scores count in a record within this range
-SUSPECT: Final = 1.5  # record from which a node is under suspicion,
-PAROLE: Final = 1.0  # and below which it no longer is
-LEAST_KEPT: Final = 0.55
-WEIGHT_CAP: Final = 4.0  # examples a node may claim, in medians of the step
+RECORD_LIMIT: Final = 6.0  # what a score counts for in a record at most
+SUSPECT: Final = 2.0  # record from which a node is under suspicion, at least
+SUSPECT_SDS: Final = 2.5  # and how far it is from the other nodes' records
+PAROLE: Final = 0.5  # share of that record below which it no longer is
+MOST_LEFT_OUT: Final = 0.45  # of the known nodes, and of the updates of those in good standing
+WEIGHT_CAP: Final = 2.0  # examples a node may claim, in medians of the step
 MAX_TRUSTED_SCORES: Final = 64
+NUM_TRACES: Final = 20
 
 _SKETCH_STREAM: Final = 3  # keeps the sketch's signs apart from other seeded draws of the run
 
@@ -88,17 +109,32 @@ class Record:
 
     def after(self, score: float) -> Record:
         """Return the record after an update with ``score``."""
-        counted = min(max(score, RECORD_RANGE[0]), RECORD_RANGE[1])
-        mean = (1 - RECORD_WEIGHT) * self.score + RECORD_WEIGHT * counted
-        is_suspect = mean > (PAROLE if self.is_suspect else SUSPECT)
-        return Record(mean, self.num_seen + 1, is_suspect)
+        mean = (1 - RECORD_WEIGHT) * self.score + RECORD_WEIGHT * min(score, RECORD_LIMIT)
+        return Record(mean, self.num_seen + 1, self.is_suspect)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What small cohorts remember of an update: its log norm and its cosine."""
+
+    log_norm: float
+    cosine: float
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What screening has learned about the nodes, by node."""
+    """What screening has learned about the nodes.
+
+    Parameters
+    ----------
+    records
+        By node.
+    traces
+        Of the latest updates of nodes in good standing, oldest first.
+    """
 
     records: Mapping[str, Record] = field(default_factory=dict)
+    traces: tuple[Trace, ...] = ()
 
     @property
     def suspects(self) -> tuple[int, ...]:
@@ -114,6 +150,28 @@ class Standing:
         """Return a node's record; an empty one if it was never seen."""
         return self.records.get(str(node), Record())
 
+    @property
+    def suspect_limit(self) -> float:
+        """Record from which a node comes under suspicion."""
+        scores = np.array([record.score for record in self.records.values()] or [0.0])
+        middle = float(np.median(scores))
+        spread = MAD_TO_SD * float(np.median(np.abs(scores - middle)))
+        return max(SUSPECT, middle + SUSPECT_SDS * spread)
+
+    def after(self, nodes: Sequence[int], scores: Numbers) -> Standing:
+        """Return the standing after one update of each of ``nodes``."""
+        limit = self.suspect_limit
+        records = dict(self.records)
+        for node, score in zip(nodes, scores, strict=True):
+            record = records.get(str(node), Record()).after(float(score))
+            bar = PAROLE * limit if record.is_suspect else limit
+            records[str(node)] = replace(record, is_suspect=record.score > bar)
+        suspects = [key for key, record in records.items() if record.is_suspect]
+        num_pardoned = max(len(suspects) - int(MOST_LEFT_OUT * len(records)), 0)
+        for key in sorted(suspects, key=lambda key: (records[key].score, int(key)))[:num_pardoned]:
+            records[key] = replace(records[key], is_suspect=False)
+        return replace(self, records=records)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -124,9 +182,10 @@ class Verdict:
     node
         Its sender.
     score
-        The largest of its signals' robust z.
+        How far it is from what is usual, in robust standard deviations.
     signal
-        That signal, or ``record`` if the node's past decided.
+        What speaks most against it: ``length``, ``direction`` or ``copy``, or ``record`` if it is
+        the node's past.
     is_kept, is_suspect
         Whether it is combined, and whether its sender is under suspicion from now on.
     damping
@@ -193,56 +252,119 @@ def screened(
     reference
         Sketch of the last step's direction, of any length; ``None`` if there is none.
     """
+    nodes = [node for node, _, _ in cohort]
+    counts = np.array([count for _, count, _ in cohort], np.float64)
     norms = np.array([evidence.norm for _, _, evidence in cohort], np.float64)
-    directions = _directions([evidence.sketch for _, _, evidence in cohort], norms)
-    is_trusted = np.array([not standing.of(node).is_suspect for node, _, _ in cohort])
-    population = np.isfinite(norms)
-    if not population.any():
-        table = np.full((len(cohort), len(SIGNALS)), MAX_SCORE)
-    else:
-        table = scores(measured(directions, norms, population), population)
-        table[~population] = MAX_SCORE
-    worst = table.max(axis=1)
-    records = dict(standing.records)
-    for (node, _, _), score in zip(cohort, worst, strict=True):
-        records[str(node)] = records.get(str(node), Record()).after(float(score))
-    after = Standing(records)
-    marks = np.array([after.of(node).score for node, _, _ in cohort])
-    is_bad = (worst > threshold) | np.array([after.of(node).is_suspect for node, _, _ in cohort])
-    is_kept = ~is_bad
-    num_least = int(np.ceil(LEAST_KEPT * len(cohort)))
-    if is_kept.sum() < num_least:
-        is_kept[:] = False
-        is_kept[np.argsort(marks, kind="stable")[:num_least]] = True
-    is_kept &= population
-    limit = clip_factor * float(np.median(norms[is_kept])) if is_kept.any() else 0.0
-    cap = WEIGHT_CAP * float(np.median([count for _, count, _ in cohort]))
-    verdicts = tuple(
-        Verdict(
-            node=node,
-            score=float(worst[index]),
-            signal=SIGNALS[int(table[index].argmax())],
-            is_kept=bool(is_kept[index]),
-            is_suspect=after.of(node).is_suspect,
-            damping=min(1.0, limit / norms[index]) if norms[index] > 0 else 1.0,
-            num_examples=min(float(count), cap),
-            sentence=f"score {worst[index]:.1f}, limit {threshold:.1f}",
+    was_trusted = np.array([not standing.of(node).is_suspect for node in nodes])
+    usable = np.flatnonzero(np.isfinite(norms))
+    found: Suspicion | None = None
+    scores = np.full(len(cohort), MAX_SCORE)
+    if len(usable):
+        found = suspicion(
+            _directions([cohort[int(index)][2].sketch for index in usable], norms[usable]),
+            norms[usable],
+            was_trusted[usable],
+            reference=None if reference is None else reference.astype(np.float32),
+            past=_past(standing, len(usable)),
         )
-        for index, (node, count, _) in enumerate(cohort)
-    )
-    trusted = np.sort(worst[is_trusted])
+        scores[usable] = found.totals
+    after = standing.after(nodes, scores)
+    is_suspect = np.array([after.of(node).is_suspect for node in nodes])
+    is_kept = _kept(scores, is_suspect, threshold) & np.isfinite(norms)
+    clip = clip_factor * float(np.median(norms[is_kept])) if is_kept.any() else 0.0
+    cap = WEIGHT_CAP * float(np.median(counts))
+    place = {int(index): row for row, index in enumerate(usable)}
+    verdicts = []
+    for index, node in enumerate(nodes):
+        row = place.get(index)
+        signal, sentence = _reason(found, row, after.of(node), scores[index], threshold)
+        verdicts.append(
+            Verdict(
+                node=node,
+                score=float(scores[index]),
+                signal=signal,
+                is_kept=bool(is_kept[index]),
+                is_suspect=bool(is_suspect[index]),
+                damping=min(1.0, clip / norms[index]) if is_kept[index] and norms[index] else 1.0,
+                num_examples=float(min(counts[index], cap)),
+                sentence=sentence,
+            )
+        )
     return Screening(
-        standing=after,
-        verdicts=verdicts,
-        trusted_scores=_order_statistics(trusted),
-        num_trusted_flagged=int((is_trusted & ~is_kept).sum()),
+        standing=_traced(after, found, was_trusted[usable]),
+        verdicts=tuple(verdicts),
+        trusted_scores=_order_statistics(np.sort(scores[was_trusted])),
+        num_trusted_flagged=int((was_trusted & ~is_kept).sum()),
     )
 
 
-def _directions(sketches: Sequence[Sketch], norms: npt.NDArray[np.float64]) -> Sketch:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        directions = np.divide(np.stack(sketches), norms[:, None], dtype=np.float32)
+def _kept(scores: Numbers, is_suspect: Mask, threshold: float) -> Mask:
+    """Return which updates to keep; of those of nodes in good standing at least 55 %."""
+    candidates = np.flatnonzero(~is_suspect)
+    most = int(MOST_LEFT_OUT * len(candidates)) if len(candidates) > 1 else 1
+    worst_first = candidates[np.argsort(-scores[candidates], kind="stable")]
+    left_out = [index for index in worst_first[:most] if scores[index] > threshold]
+    is_kept = ~is_suspect
+    is_kept[left_out] = False
+    return is_kept
+
+
+def _reason(
+    found: Suspicion | None, row: int | None, record: Record, score: float, threshold: float
+) -> tuple[str, str]:
+    """Return what speaks most against an update, in a word and in a sentence."""
+    if found is None or row is None:
+        return "length", "the update's length is beyond any number"
+    signal = SIGNALS[int(found.scores[row].argmax())]
+    measures = found.measures
+    if signal == "copy":
+        what = (
+            f"it is nearly a copy of another update: 1 - cosine is "
+            f"{math.exp(measures.log_distances[row]):.2g}, usual is "
+            f"{math.exp(found.distance.middle):.2g}"
+        )
+    else:
+        longer = math.exp(min(measures.log_norms[row] - found.length.middle, 99.0))
+        what = (
+            f"its norm is {longer:.2g} times the usual one, its cosine to where the others go "
+            f"{measures.cosines[row]:+.2f}, usual is {found.direction.middle:+.2f}"
+        )
+    side = "above" if score > threshold else "within"
+    sentence = f"{what}: score {score:.1f}, {side} the limit {threshold:.1f}"
+    if record.is_suspect and score <= threshold:
+        past = f"record {record.score:.1f} of {record.num_seen} updates is too bad"
+        return "record", f"{past}; {sentence}"
+    return signal, sentence
+
+
+def _directions(sketches: Sequence[Sketch], norms: Numbers) -> Directions:
+    """Return the sketches over their updates' norms, one per row; zeros for a norm of zero."""
+    lengths = np.where(norms > 0, norms, 1.0).astype(np.float32)[:, None]
+    directions = np.divide(np.stack(sketches), lengths, dtype=np.float32)
     return np.nan_to_num(directions, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _past(standing: Standing, count: int) -> Numbers | None:
+    """Return what earlier updates say is usual, for a cohort too small to tell by itself."""
+    if count > ENOUGH_OTHERS or not standing.traces:
+        return None
+    return np.array([(trace.log_norm, trace.cosine) for trace in standing.traces])
+
+
+def _traced(standing: Standing, found: Suspicion | None, was_trusted: Mask) -> Standing:
+    """Return the standing that remembers the latest updates of nodes in good standing.
+
+    Those left out are remembered too: what is usual may change at once, as after a cut of the
+    learning rate.
+    """
+    if found is None:
+        return standing
+    rows = np.flatnonzero(was_trusted & found.population)
+    new = tuple(
+        Trace(float(found.measures.log_norms[row]), float(found.measures.cosines[row]))
+        for row in rows[-NUM_TRACES:]
+    )
+    return replace(standing, traces=(*standing.traces, *new)[-NUM_TRACES:])
 
 
 def _order_statistics(ascending: npt.NDArray[np.float64]) -> tuple[float, ...]:

@@ -7,13 +7,14 @@ the array that was there.
 
 from __future__ import annotations
 
+import io
 import mmap
 import tempfile
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Spool:
         self._folder = folder
         self._limit_bytes = limit_bytes
         self._bytes_in_memory = 0
-        self._file: IO[bytes] | None = None
+        self._file: io.FileIO | None = None
         self._file_bytes = 0
         self._free: dict[int, list[int]] = {}
 
@@ -104,7 +105,9 @@ class Spool:
             self._file_bytes += room
         try:
             file.seek(start)
-            file.write(vector.data)
+            rest = vector.view(np.uint8).data
+            while rest:  # the system may take less than all of it at a time
+                rest = rest[file.write(rest) :]
             mapped = mmap.mmap(file.fileno(), room, access=mmap.ACCESS_READ, offset=start)
         except OSError:
             places.append(start)
@@ -112,17 +115,30 @@ class Spool:
         weakref.finalize(mapped, places.append, start)
         return np.frombuffer(mapped, vector.dtype, vector.size)
 
-    def _opened(self) -> IO[bytes]:
+    def _opened(self) -> io.FileIO:
         if self._file is None:
             # Open for as long as the spool lives: it has no name to open it by again.
-            self._file = tempfile.TemporaryFile(prefix="daafl-", dir=self._folder)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115
+                buffering=0, prefix="daafl-", dir=self._folder
+            )
         return self._file
 
     def _release_memory(self, num_bytes: int) -> None:
         self._bytes_in_memory -= num_bytes
 
 
+def is_in_file(vector: Vector) -> bool:
+    """Return whether a vector that a spool holds lies in its file."""
+    return _map_of(vector) is not None
+
+
+def _map_of(vector: Vector) -> mmap.mmap | None:
+    base: Any = vector.base
+    owner = base.obj if isinstance(base, memoryview) else base
+    return owner if isinstance(owner, mmap.mmap) else None
+
+
 def _forget_pages(vector: Vector) -> None:
-    mapped: Any = vector.base
-    if isinstance(mapped, mmap.mmap) and _FORGET is not None:
+    mapped = _map_of(vector)
+    if mapped is not None and _FORGET is not None:
         mapped.madvise(_FORGET)

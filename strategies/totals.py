@@ -8,7 +8,7 @@ from typing import Final
 
 from daafl.observability.events import RunInfo, RunSummary, Status, StepRecord
 
-MAX_EVALUATED: Final = 32  # evaluations that are remembered in case the model goes back to one
+MAX_EVALUATED: Final = 16  # evaluations that are remembered in case the model goes back to one
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ from daafl.messages import (
     Assignment,
     Envelope,
 )
-from daafl.strategies.mailbox import Ticket, content_bytes
+from daafl.strategies.mailbox import Ticket
+from daafl.strategies.payload import content_bytes
 
 CHECKS: Final = (
     "schema",

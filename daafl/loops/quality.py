@@ -57,7 +57,7 @@ KNOBS: Final = (
     Knob(
         CLIP,
         "medians",
-        2.0,
+        1.5,
         NAME,
         "branch",
         1.0,

@@ -6,6 +6,9 @@ inner product of their sketches is unbiased over the signs and deviates by about
 ``|x| |y| / sqrt(size)``, 1.6 % here. Consecutive parameters get different places, so that a small
 layer which holds most of the length is kept almost exactly; and since the size is a prime, so do
 the parameters of a column of a layer.
+
+The signs repeat themselves with a period of another prime: two parameters of one place share a sign
+for good only if they are half a billion apart.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ Sketch = npt.NDArray[np.float32]
 SIZE: Final = 4093
 """The largest prime below 4,096."""
 
-_ROWS: Final = 32  # rows of signs; with as many rows of the vector they fit a core's cache
+_PERIOD: Final = 131_071  # of the signs; a prime
+_ROWS: Final = 32  # rows of ``size`` numbers that are worked on at a time: they fit a core's cache
 
 
 class Sketcher:
@@ -50,11 +54,8 @@ class Sketcher:
     def __init__(self, num_parameters: int, *, size: int = SIZE, seed: int = 0) -> None:
         self.num_parameters = num_parameters
         self.size = min(size, num_parameters)
-        num_rows = -(-num_parameters // max(self.size, 1))
-        rng = np.random.default_rng(seed)
-        self._signs = _signs(rng, (min(num_rows, _ROWS), self.size))
-        # The rows of signs are used again every 32 rows, each time all flipped or none.
-        self._flips = _signs(rng, (-(-num_rows // _ROWS),))
+        period = (1 - 2 * np.random.default_rng(seed).integers(0, 2, _PERIOD)).astype(np.float32)
+        self._signs = np.resize(period, min(num_parameters, _PERIOD + _ROWS * self.size))
 
     def sketch(self, vector: Vector) -> Sketch:
         """Return the sketch of a vector of shape ``[num_parameters]``, in one pass over it.
@@ -82,21 +83,19 @@ class Sketcher:
             return self._folded(vector)
 
     def _folded(self, vector: Vector) -> tuple[Sketch, float]:
-        sketch = np.zeros(self.size, vector.dtype)
         signs = self._signs.astype(vector.dtype, copy=False)
+        sketch = np.zeros(self.size, vector.dtype)
         square = 0.0
         step = _ROWS * self.size
-        for flip, start in zip(self._flips, range(0, vector.size, step), strict=True):
+        for start in range(0, vector.size, step):
             block = vector[start : start + step]
             square += float(np.dot(block, block))
-            num_rows, rest = divmod(block.size, self.size)
-            rows = block[: num_rows * self.size].reshape(num_rows, self.size)
-            part = np.einsum("bj,bj->j", rows, signs[:num_rows])
-            if rest:
-                part[:rest] += block[num_rows * self.size :] * signs[num_rows, :rest]
-            sketch += flip * part
+            signs_of_block = signs[start % _PERIOD :][: block.size]
+            whole = block.size - block.size % self.size
+            sketch += np.einsum(
+                "ij,ij->j",
+                block[:whole].reshape(-1, self.size),
+                signs_of_block[:whole].reshape(-1, self.size),
+            )
+            sketch[: block.size - whole] += block[whole:] * signs_of_block[whole:]
         return sketch.astype(np.float32, copy=False), float(np.sqrt(square))
-
-
-def _signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Sketch:
-    return (1 - 2 * rng.integers(0, 2, shape)).astype(np.float32)

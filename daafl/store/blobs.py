@@ -78,6 +78,10 @@ class Blobs:
             raise StoreError(f"{name[:12]} of its arrays does not have the checksum in its name")
         return plain
 
+    def num_bytes(self, names: Collection[str]) -> int:
+        """Return how much room byte strings take, as far as they are known to be there."""
+        return sum(self._sound.get(name, 0) for name in names)
+
     def remove_all_but(self, names: Collection[str]) -> None:
         """Remove every other byte string, and what killed writes have left.
 

@@ -3,13 +3,15 @@
 ::
 
     checkpoints/00000012.checkpoint   the manifest of the state after step 12
-                00000011.checkpoint   the one before it
+                00000011.checkpoint   the one before it, or the one before that
                 blobs/3fa9...         their arrays, named by SHA-256 and shared
 
 A write adds arrays first, then puts the manifest in its place, then removes what neither of the
 two checkpoints needs. Each stage is on the disk before the next begins, so whenever the process or
 the machine stops, the newest manifest is complete. Two checkpoints are kept, because a disk can
 damage what was written well. An array that both hold is stored once, and its damage is theirs.
+Of the two before a new one, the one that shares more with it is kept, but no checkpoint survives
+three writes: a run that keeps some models for long need not store those in between as well.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The restore points of one run, of which the newest two are kept.
+    """The restore points of one run, of which two are kept: the newest, and an earlier one.
 
     One process writes; any number may read meanwhile.
 
@@ -79,6 +81,7 @@ class Checkpoints:
         self._blobs = Blobs(folder / BLOBS)
         self._held: dict[int, frozenset[str]] = {}  # checkpoints known to be good: their blobs
         self._last: int | None = None  # the one that the run goes on from
+        self._has_skipped = False  # whether the last one was written beside one that is older
 
     def write(self, step: int, state: Tree) -> None:
         """Make ``state`` the newest checkpoint; it is on the disk when this returns.
@@ -93,7 +96,7 @@ class Checkpoints:
             If the state holds anything that is not plain data.
         """
         content = encoded(step, state)
-        kept = self._before(step)
+        kept = self._before(step, frozenset(content.blobs))
         path = self._path(step)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -157,10 +160,24 @@ class Checkpoints:
             return Checkpoint(step, state, notes), faults
         return None, faults
 
-    def _before(self, step: int) -> dict[int, frozenset[str]]:
-        """Return the checkpoint to keep beside a new one, with the names of its arrays."""
-        if self._last is not None and self._last < step:
-            return {self._last: self._held[self._last]}
+    def _before(self, step: int, names: frozenset[str]) -> dict[int, frozenset[str]]:
+        """Return the checkpoint to keep beside a new one, with the names of its arrays.
+
+        Parameters
+        ----------
+        step, names
+            The new one, and the names of its arrays.
+        """
+        last = self._last
+        if last is not None and last < step:
+            kept = {last: self._held[last]}
+            older = {other: held for other, held in self._held.items() if other < last}
+            sizes = [
+                sum(self._blobs.num_bytes(held - names) for held in choice.values())
+                for choice in (kept, older)
+            ]
+            self._has_skipped = bool(older) and not self._has_skipped and sizes[1] < sizes[0]
+            return older if self._has_skipped else kept
         for earlier in (other for other in self._steps() if other < step):
             with suppress(StoreError):
                 return {earlier: self._names(earlier)}

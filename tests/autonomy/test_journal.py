@@ -70,6 +70,17 @@ def test_a_journal_begins_with_a_header(tmp_path: Path) -> None:
         Journal(tmp_path / "missing")
 
 
+def test_the_header_is_read_whatever_follows_it(path: Path, tmp_path: Path) -> None:
+    header = journal.read(path).header
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0] + b"rubbish")
+    assert journal.read_header(path) == header
+    path.write_text(json.dumps(line(0)) + "\n")
+    with pytest.raises(JournalError, match="first line must be a header"):
+        journal.read_header(path)
+    with pytest.raises(JournalError, match="cannot be read"):
+        journal.read_header(tmp_path / "missing")
+
+
 def test_a_record_that_is_not_json_is_refused_and_leaves_no_trace(path: Path) -> None:
     before = path.read_bytes()
     with Journal(path) as log, pytest.raises(JournalError, match="finite"):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -81,26 +82,38 @@ def contents(run: Path) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"]
+    ("number", "code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
+    ids=["ctrl-c", "terminated"],
 )
-def test_a_stopped_run_says_how_to_go_on(number: signal.Signals, code: int, tmp_path: Path) -> None:
+def test_a_stopped_run_says_how_to_go_on(
+    number: signal.Signals, code: int, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The signal comes at a random instant of a step; the end is that of a run in one go."""
-    options = ["task=synthetic", "num_nodes=6", "num_rounds=25", "workers=1"]
-    stopped = started(tmp_path, "run", *options, "output_dir=cut", preexec_fn=mind_ctrl_c)
-    wait_for(stopped, tmp_path / "cut", 3)
+    options = ["task=wine", "num_nodes=6", "num_rounds=40", "workers=1"]
+    stopped = started(here, "run", *options, "output_dir=cut", preexec_fn=mind_ctrl_c)
+    wait_for(stopped, here / "cut", 3)
     stopped.send_signal(number)
     output, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == code
     assert "Traceback" not in errors
     assert "stopped: interrupted" in output
     assert "go on with: daafl resume cut" in errors
-    assert json.loads((tmp_path / "cut" / "summary.json").read_text())["status"] == "stopped"
-    told = daafl(tmp_path, "resume", "cut")
-    assert "resumed after round" in told and "completed: all 25 rounds done" in told
-    assert "is complete: there is nothing to resume" in daafl(tmp_path, "resume", "cut")
-    daafl(tmp_path, "run", *options, "output_dir=whole", "--quiet")
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert json.loads((here / "cut" / "summary.json").read_text())["status"] == "stopped"
+    assert exit_code(["resume", "cut"]) == 0
+    told = capfd.readouterr().out
+    assert "resumed after round" in told and "completed: all 40 rounds done" in told
+    assert exit_code(["run", *options, "output_dir=whole", "--quiet"]) == 0
+    assert contents(here / "cut") == contents(here / "whole")
 
 
 @pytest.mark.slow
@@ -123,31 +136,43 @@ def test_killed_at_random_instants(setting: str, tmp_path: Path) -> None:
     assert contents(run) == contents(tmp_path / "whole")
 
 
-def test_a_full_disk_is_told_in_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_full_disk_is_told_in_a_sentence(here: Path) -> None:
     """No file may grow beyond 12 kB, which the journal reaches after a few rounds."""
 
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
 
-    words = ["run", *WINE, "num_rounds=12", "output_dir=cut"]
-    process = started(tmp_path, *words, preexec_fn=small_files)
+    process = started(here, "run", *WINE, "num_rounds=12", "output_dir=cut", preexec_fn=small_files)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in errors
     assert "journal.jsonl cannot take another line" in errors
     assert "File too large" in errors
     assert "go on with: daafl resume cut" in errors
-    daafl(tmp_path, "resume", "cut", "--quiet")
-    daafl(tmp_path, "run", *WINE, "num_rounds=12", "output_dir=whole")
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    assert exit_code(["resume", "cut", "--quiet"]) == 0
+    assert exit_code(["run", *WINE, "num_rounds=12", "output_dir=whole"]) == 0
+    assert contents(here / "cut") == contents(here / "whole")
 
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which a run has completed, under runs/."""
     folder = tmp_path_factory.mktemp("complete")
-    daafl(folder, "run", *WINE, "num_rounds=2", "output_dir=runs/one")
+    output = folder / "runs" / "one"
+    assert exit_code(["run", *WINE, "num_rounds=2", f"output_dir={output}"]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that was killed after some rounds."""
+    folder = tmp_path_factory.mktemp("killed")
+    process = started(folder, "run", *WINE, "num_rounds=100000", "output_dir=run")
+    wait_for(process, folder / "run", 3)
+    process.kill()
+    process.communicate()
+    return folder / "run"
 
 
 @pytest.mark.parametrize("words", [[], ["runs/one"], ["one"]], ids=["newest", "path", "name"])
@@ -178,17 +203,14 @@ MISTAKES = [
 def test_what_cannot_be_resumed_is_said(
     name: str,
     sentence: str,
-    complete: Path,
+    killed: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    import re
-
     monkeypatch.chdir(tmp_path)
     if name != "nowhere":
-        shutil.copytree(complete / "runs" / "one", tmp_path / name)
-        (tmp_path / name / "summary.json").unlink()
+        shutil.copytree(killed, tmp_path / name)
     config = tmp_path / name / "config.yaml"
     match name:
         case "python":
@@ -207,17 +229,13 @@ def test_what_cannot_be_resumed_is_said(
     assert "Traceback" not in errors
 
 
-def test_an_own_task_is_found_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "own.py").write_text(OWN_TASK)
-    arguments = ["task=own.py:Mine", "num_nodes=4", "num_rounds=2", "workers=0", "--quiet"]
-    assert exit_code(["run", *arguments, "output_dir=out"]) == 0
-    (tmp_path / "out" / "summary.json").unlink()
-    assert exit_code(["resume", "out", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.partition("{\n")[2].join(["{", ""]))["rounds"] == 2
+def test_an_own_task_is_found_again(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "own.py").write_text(OWN_TASK)
+    words = ["task=own.py:Mine", "num_nodes=4", "num_rounds=3", "workers=0", "output_dir=cut"]
+    assert exit_code(["run", *words]) == 0
+    (here / "cut" / "report.html").unlink()  # as if killed before the report
+    assert exit_code(["resume", "cut"]) == 0
+    assert "completed: all 3 rounds done" in capfd.readouterr().out
 
 
 OWN_TASK = """

@@ -500,3 +500,14 @@ def test_a_small_model_takes_little_more_than_itself(tmp_path: Path) -> None:
         checkpoints.write(step, state)
     total = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert total <= 5 * model.nbytes
+
+
+def test_the_one_before_the_last_is_kept_where_it_shares_more(tmp_path: Path) -> None:
+    """Checkpoints 1 and 3 hold the same array; 2 holds another one. 1 does not outlive a third."""
+    checkpoints = Checkpoints(tmp_path)
+    first, second = (np.full(1000, value, np.float64) for value in (1.0, 2.0))
+    kept = []
+    for step, array in enumerate((first, second, first, first, second), start=1):
+        checkpoints.write(step, {"step": step, "array": array})
+        kept.append(sorted(int(path.stem) for path in tmp_path.glob("*.checkpoint")))
+    assert kept == [[1], [1, 2], [1, 3], [3, 4], [4, 5]]

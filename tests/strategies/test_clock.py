@@ -44,6 +44,14 @@ def test_it_starts_at_zero_and_never_goes_back() -> None:
     assert 0.0 <= first <= wall.now_s()
 
 
+def test_a_run_that_resumes_goes_on_from_its_own_time() -> None:
+    """An hour of the run has passed; how long nobody ran it does not count."""
+    wall = WallClock()
+    wall.resume(3600.0)
+    first = wall.now_s()
+    assert 3600.0 <= first <= wall.now_s()
+
+
 def test_a_grid_that_keeps_time_is_the_clock() -> None:
     with InProcessGrid(ClientApp(), 1, workers=0) as grid:
         assert clock_of(grid) is grid

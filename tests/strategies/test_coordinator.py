@@ -24,8 +24,9 @@ from daafl.strategies.assignment import LOCAL_KNOBS, same_for_all
 from daafl.strategies.branch import POINT_SPACING, Branch
 from daafl.strategies.collecting import Collector, Terms
 from daafl.strategies.consensus import Committee
-from daafl.strategies.coordinator import IDLE_STEPS, Coordinator
+from daafl.strategies.coordinator import Coordinator
 from daafl.strategies.exchange import PlainExchange
+from daafl.strategies.liveness import IDLE_STEPS
 from daafl.strategies.mailbox import Mailbox
 from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.pacing import PACING_KNOBS

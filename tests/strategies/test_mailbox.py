@@ -25,8 +25,8 @@ from daafl.strategies.mailbox import (
     Outgoing,
     Purpose,
     Ticket,
-    content_bytes,
 )
+from daafl.strategies.payload import content_bytes
 
 NUM_NODES = 4
 

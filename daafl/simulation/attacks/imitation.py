@@ -9,7 +9,7 @@ import numpy as np
 from daafl.learning.layout import Vector
 from daafl.robust import Matrix, Stack, Updates
 from daafl.robust.stack import Numbers, stacked
-from daafl.robust.suspicion import measured, scores
+from daafl.robust.suspicion import suspicion
 
 STEADY_LIMIT: Final = 1.5
 """Score that an attacker can show in every step without getting a bad record."""
@@ -34,7 +34,7 @@ def screened_mean(updates: Updates, weights: Numbers) -> Vector:
     norms = np.linalg.norm(matrix.astype(np.float64), axis=1)
     directions = (matrix / np.maximum(norms, np.finfo(np.float64).tiny)[:, None]).astype(np.float32)
     everyone = np.ones(len(matrix), dtype=bool)
-    worst = scores(measured(directions, norms, everyone), everyone).max(axis=1)
+    worst = suspicion(directions, norms, everyone).totals
     limit = max(STEADY_LIMIT, float(np.quantile(worst, LEAST_KEPT)))
     is_kept = worst <= limit
     factors = np.minimum(1.0, np.median(norms[is_kept]) / np.maximum(norms[is_kept], 1e-30))
