@@ -47,6 +47,7 @@ MOST_LEFT_OUT: Final = 0.45  # of the known nodes, and of the updates of those i
 WEIGHT_CAP: Final = 2.0  # examples a node may claim, in medians of the step
 MAX_TRUSTED_SCORES: Final = 64
 NUM_TRACES: Final = 20
+NO_LENGTH: Final = 1e-30  # a norm below has no direction in single precision
 
 _SKETCH_STREAM: Final = 3  # keeps the sketch's signs apart from other seeded draws of the run
 
@@ -160,12 +161,13 @@ class Standing:
 
     def after(self, nodes: Sequence[int], scores: Numbers) -> Standing:
         """Return the standing after one update of each of ``nodes``."""
-        limit = self.suspect_limit
         records = dict(self.records)
         for node, score in zip(nodes, scores, strict=True):
-            record = records.get(str(node), Record()).after(float(score))
-            bar = PAROLE * limit if record.is_suspect else limit
-            records[str(node)] = replace(record, is_suspect=record.score > bar)
+            records[str(node)] = records.get(str(node), Record()).after(float(score))
+        limit = Standing(records).suspect_limit
+        for key in dict.fromkeys(map(str, nodes)):
+            bar = PAROLE * limit if records[key].is_suspect else limit
+            records[key] = replace(records[key], is_suspect=records[key].score > bar)
         suspects = [key for key, record in records.items() if record.is_suspect]
         num_pardoned = max(len(suspects) - int(MOST_LEFT_OUT * len(records)), 0)
         for key in sorted(suspects, key=lambda key: (records[key].score, int(key)))[:num_pardoned]:
@@ -338,8 +340,8 @@ def _reason(
 
 
 def _directions(sketches: Sequence[Sketch], norms: Numbers) -> Directions:
-    """Return the sketches over their updates' norms, one per row; zeros for a norm of zero."""
-    lengths = np.where(norms > 0, norms, 1.0).astype(np.float32)[:, None]
+    """Return the sketches over their updates' norms, one per row; zeros where there is no length."""
+    lengths = np.where(norms > NO_LENGTH, norms, 1.0).astype(np.float32)[:, None]
     directions = np.divide(np.stack(sketches), lengths, dtype=np.float32)
     return np.nan_to_num(directions, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 

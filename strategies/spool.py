@@ -121,6 +121,7 @@ class Spool:
             self._file = tempfile.TemporaryFile(  # noqa: SIM115
                 buffering=0, prefix="daafl-", dir=self._folder
             )
+            weakref.finalize(self, self._file.close)
         return self._file
 
     def _release_memory(self, num_bytes: int) -> None:

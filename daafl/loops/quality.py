@@ -82,7 +82,8 @@ MIN_SCORES: Final = 30  # below so many the threshold stays
 RATE: Final = 0.02
 ALPHAS: Final = (0.002, 0.2)
 DEADBAND: Final = 0.25  # moves of the threshold that are not worth a decision
-OVERRUN: Final = 0.4
+OVERRUN: Final = 0.4  # bound on the share of suspects from which they are too many,
+OVERRUN_ENDS: Final = 0.35  # and below which they no longer are
 REQUEST_TICKS: Final = 10
 ENHANCE: Final = "enhance_quality_control"
 RELAX: Final = "relax_quality_control"
@@ -229,7 +230,8 @@ class Vigilance:
             if node not in named and under[str(node)] > state.caution
         )
         alarm = _alarm(observation, num_new=len(under.keys() - state.under.keys()))
-        is_overrun = bool(under) and observation.share_bound > OVERRUN
+        limit = OVERRUN_ENDS if state.is_overrun else OVERRUN
+        is_overrun = bool(under) and observation.share_bound > limit
         asking_left = max(state.asking_left - 1, 0)
         is_asking = observation.pace < 1 and bool(under) and (asking_left == 0 or len(fresh) > 0)
         return replace(

@@ -48,7 +48,7 @@ ENOUGH_OTHERS: Final = 8  # others from which their mean says more than the last
 REFERENCE_SHARE: Final = 0.3  # of the cosine to that direction when there are so many
 MAX_SCORE: Final = 99.0
 
-_NEAREST: Final = 1e-7  # distances below are rounding
+_NEAREST: Final = 1e-5  # distances below may be rounding
 _ROWS: Final = 256  # updates whose distances to all others are held at a time
 
 
