@@ -47,7 +47,8 @@ from daafl.messages import (
 from daafl.strategies.aggregation import weighted_mean
 from daafl.strategies.exchange import PlainExchange
 from daafl.strategies.mailbox import Arrival, Ticket
-from daafl.strategies.screening import Evidence, Examiner, Screening, Standing, screened
+from daafl.strategies.reputation import Standing
+from daafl.strategies.screening import Evidence, Examiner, Screening, screened
 from daafl.strategies.spool import Spool
 
 SEED: Final = 0

@@ -17,7 +17,8 @@ from daafl.errors import FederationError
 from daafl.learning.layout import Packed, Vector
 from daafl.learning.update import Update
 from daafl.strategies.optimizer import ServerOptimizer, Tree
-from daafl.strategies.screening import Evidence, Standing
+from daafl.strategies.reputation import Standing
+from daafl.strategies.screening import Evidence
 
 POINT_SPACING: Final = 6  # versions between restore points; a checkpoint holds them all on disk
 

@@ -17,7 +17,8 @@ from daafl.learning.layout import Vector
 from daafl.learning.update import Update
 from daafl.store.tree import Tree
 from daafl.strategies.branch import Branch, Buffered, RestorePoint
-from daafl.strategies.screening import Evidence, Standing
+from daafl.strategies.reputation import Standing
+from daafl.strategies.screening import Evidence
 from daafl.strategies.spool import is_in_file
 
 

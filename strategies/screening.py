@@ -5,9 +5,8 @@ Score
     say what that is. Beyond the threshold an update is left out, whatever its sender's record.
 Record
     Running mean of a node's scores, so that a mild deviation counts when it comes back every time.
-    A node is under suspicion from a record of 2, or where the federation's records differ more,
-    from one that stands out of them; its updates are left out. It is scored whenever it takes part,
-    and returns when its record has halved.
+    Updates of nodes under suspicion are left out; they are scored all the same, so that a node
+    returns when its record is good again (`daafl.strategies.reputation`).
 Limits
     At most 45 % of the known nodes are under suspicion. Of the updates of the others at most 45 %
     are left out in a step, the worst ones. The length of those kept is clipped to a multiple of
@@ -17,8 +16,8 @@ Limits
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -28,7 +27,6 @@ from daafl.learning.layout import Layout, Vector
 from daafl.robust.sketch import Sketch, Sketcher
 from daafl.robust.suspicion import (
     ENOUGH_OTHERS,
-    MAD_TO_SD,
     MAX_SCORE,
     SIGNALS,
     Directions,
@@ -37,16 +35,10 @@ from daafl.robust.suspicion import (
     Suspicion,
     suspicion,
 )
+from daafl.strategies.reputation import MOST_LEFT_OUT, NUM_TRACES, Record, Standing, Trace
 
-RECORD_WEIGHT: Final = 0.3  # of the newest score in a record
-RECORD_LIMIT: Final = 6.0  # what a score counts for in a record at most
-SUSPECT: Final = 2.0  # record from which a node is under suspicion, at least
-SUSPECT_SDS: Final = 2.5  # and how far it is from the other nodes' records
-PAROLE: Final = 0.5  # share of that record below which it no longer is
-MOST_LEFT_OUT: Final = 0.45  # of the known nodes, and of the updates of those in good standing
 WEIGHT_CAP: Final = 2.0  # examples a node may claim, in medians of the step
 MAX_TRUSTED_SCORES: Final = 64
-NUM_TRACES: Final = 20
 NO_LENGTH: Final = 1e-30  # a norm below has no direction in single precision
 
 _SKETCH_STREAM: Final = 3  # keeps the sketch's signs apart from other seeded draws of the run
@@ -88,91 +80,6 @@ class Examiner:
     def evidence(self, delta: Vector) -> Evidence:
         """Return the evidence of an update, in one pass over it."""
         return Evidence(*self._sketcher.sketch_and_norm(self._layout.trained(delta)))
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is known of a node.
-
-    Parameters
-    ----------
-    score
-        Running mean of its scores.
-    num_seen
-        Updates of its that were scored.
-    is_suspect
-        Whether it is under suspicion.
-    """
-
-    score: float = 0.0
-    num_seen: int = 0
-    is_suspect: bool = False
-
-    def after(self, score: float) -> Record:
-        """Return the record after an update with ``score``."""
-        mean = (1 - RECORD_WEIGHT) * self.score + RECORD_WEIGHT * min(score, RECORD_LIMIT)
-        return Record(mean, self.num_seen + 1, self.is_suspect)
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What small cohorts remember of an update: its log norm and its cosine."""
-
-    log_norm: float
-    cosine: float
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What screening has learned about the nodes.
-
-    Parameters
-    ----------
-    records
-        By node.
-    traces
-        Of the latest updates of nodes in good standing, oldest first.
-    """
-
-    records: Mapping[str, Record] = field(default_factory=dict)
-    traces: tuple[Trace, ...] = ()
-
-    @property
-    def suspects(self) -> tuple[int, ...]:
-        """Nodes under suspicion, ascending."""
-        return tuple(sorted(int(n) for n, record in self.records.items() if record.is_suspect))
-
-    @property
-    def num_known(self) -> int:
-        """Number of nodes with a record."""
-        return len(self.records)
-
-    def of(self, node: int) -> Record:
-        """Return a node's record; an empty one if it was never seen."""
-        return self.records.get(str(node), Record())
-
-    @property
-    def suspect_limit(self) -> float:
-        """Record from which a node comes under suspicion."""
-        scores = np.array([record.score for record in self.records.values()] or [0.0])
-        middle = float(np.median(scores))
-        spread = MAD_TO_SD * float(np.median(np.abs(scores - middle)))
-        return max(SUSPECT, middle + SUSPECT_SDS * spread)
-
-    def after(self, nodes: Sequence[int], scores: Numbers) -> Standing:
-        """Return the standing after one update of each of ``nodes``."""
-        records = dict(self.records)
-        for node, score in zip(nodes, scores, strict=True):
-            records[str(node)] = records.get(str(node), Record()).after(float(score))
-        limit = Standing(records).suspect_limit
-        for key in dict.fromkeys(map(str, nodes)):
-            bar = PAROLE * limit if records[key].is_suspect else limit
-            records[key] = replace(records[key], is_suspect=records[key].score > bar)
-        suspects = [key for key, record in records.items() if record.is_suspect]
-        num_pardoned = max(len(suspects) - int(MOST_LEFT_OUT * len(records)), 0)
-        for key in sorted(suspects, key=lambda key: (records[key].score, int(key)))[:num_pardoned]:
-            records[key] = replace(records[key], is_suspect=False)
-        return replace(self, records=records)
 
 
 @dataclass(frozen=True)
@@ -340,7 +247,7 @@ def _reason(
 
 
 def _directions(sketches: Sequence[Sketch], norms: Numbers) -> Directions:
-    """Return the sketches over their updates' norms, one per row; zeros where there is no length."""
+    """Return the sketches over the norms, one per row; zeros where there is no length."""
     lengths = np.where(norms > NO_LENGTH, norms, 1.0).astype(np.float32)[:, None]
     directions = np.divide(np.stack(sketches), lengths, dtype=np.float32)
     return np.nan_to_num(directions, copy=False, nan=0.0, posinf=0.0, neginf=0.0)

@@ -212,4 +212,4 @@ def test_buffered_federations_are_asked_for_a_larger_quorum() -> None:
 )
 def test_settings_out_of_range_are_refused(setting: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"quality.{setting} is {value}"):
-        quality(**{setting: value})  # type: ignore[arg-type]
+        quality(**{setting: value})

@@ -15,7 +15,7 @@ def judged(updates: object, **settings: object) -> Suspicion:
     norms = np.linalg.norm(matrix.astype(np.float64), axis=1)
     directions = (matrix / np.where(norms > 0, norms, 1.0)[:, None]).astype(np.float32)
     trusted = settings.pop("trusted", np.ones(len(matrix), dtype=bool))
-    return suspicion(directions, norms, np.array(trusted), **settings)  # type: ignore[arg-type]
+    return suspicion(directions, norms, np.array(trusted), **settings)
 
 
 def honest(count: int, seed: int = 0, size: int = 40, spread: float = 1.0) -> np.ndarray:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from daafl.autonomy.codec import decode, encode
 from daafl.learning.layout import Layout
-from daafl.strategies.screening import Evidence, Examiner, Record, Screening, Standing, screened
+from daafl.strategies.reputation import Record, Standing
+from daafl.strategies.screening import Evidence, Examiner, Screening, screened
 
 SIZE = 60
 COMMON = np.random.default_rng(99).normal(size=SIZE)
@@ -105,7 +106,7 @@ def test_mild_deviations_make_a_suspect_when_they_come_back() -> None:
     for _ in range(6):
         standing = standing.after(nodes, scores)
         history.append(standing.suspects)
-    # 3 * (1 - 0.7^n) is 0.9, 1.53, 1.97, 2.28: the fourth is above 2.
+    # 3 * (1 - 0.7^n) is 0.9, 1.53, 1.97, 2.28: the fourth is above 2.25.
     assert history == [(), (), (), (9,), (9,), (9,)]
 
 
@@ -120,13 +121,13 @@ def test_where_records_differ_more_a_suspect_has_to_stand_out_more() -> None:
 
 
 def test_a_suspect_returns_when_its_record_has_halved() -> None:
-    standing = Standing({"3": Record(2.2, 9, is_suspect=True)})
+    standing = Standing({"3": Record(2.4, 9, is_suspect=True)})
     seen = []
     for _ in range(4):
         standing = standing.after([3, *range(10, 20)], np.zeros(11))
         seen.append((round(standing.of(3).score, 2), standing.suspects))
-    # The limit is 2, so parole ends below 1.
-    assert seen == [(1.54, (3,)), (1.08, (3,)), (0.75, ()), (0.53, ())]
+    # The limit is 2.25, so suspicion ends below 1.125.
+    assert seen == [(1.68, (3,)), (1.18, (3,)), (0.82, ()), (0.58, ())]
 
 
 def test_at_most_45_percent_of_the_nodes_are_suspects() -> None:
