@@ -9,6 +9,9 @@ TORCH := torch==2.13.0
 # Flower looks for its own programs on the PATH only.
 ON_PATH := PATH="$(CURDIR)/$(BIN):$$PATH"
 
+# A second thread of PyTorch's in each of several processes slows all of them down.
+export OMP_NUM_THREADS ?= 1
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-system test-slow test-gpu check format lint types imports \
 	constraints clean
