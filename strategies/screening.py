@@ -38,8 +38,6 @@ from daafl.robust.suspicion import (
 from daafl.strategies.reputation import MOST_LEFT_OUT, NUM_TRACES, Record, Standing, Trace
 
 WEIGHT_CAP: Final = 2.0  # examples a node may claim, in medians of the step
-FULL_WEIGHT: Final = 0.5  # share of the limits up to which an update has all of its weight
-LEAST_WEIGHT: Final = 0.01  # share of its weight that a kept update has at least
 MAX_TRUSTED_SCORES: Final = 64
 NO_LENGTH: Final = 1e-30  # a norm below has no direction in single precision
 
@@ -183,9 +181,7 @@ def screened(
     is_suspect = np.array([after.of(node).is_suspect for node in nodes])
     is_kept = _kept(scores, is_suspect, threshold) & np.isfinite(norms)
     clip = clip_factor * float(np.median(norms[is_kept])) if is_kept.any() else 0.0
-    weights = np.minimum(counts, WEIGHT_CAP * float(np.median(counts)))
-    records = np.array([after.of(node).score for node in nodes])
-    weights *= _shares(np.maximum(scores / threshold, records / after.suspect_limit))
+    cap = WEIGHT_CAP * float(np.median(counts))
     place = {int(index): row for row, index in enumerate(usable)}
     verdicts = []
     for index, node in enumerate(nodes):
@@ -199,7 +195,7 @@ def screened(
                 is_kept=bool(is_kept[index]),
                 is_suspect=bool(is_suspect[index]),
                 damping=min(1.0, clip / norms[index]) if is_kept[index] and norms[index] else 1.0,
-                num_examples=float(weights[index]),
+                num_examples=float(min(counts[index], cap)),
                 sentence=sentence,
             )
         )
@@ -220,16 +216,6 @@ def _kept(scores: Numbers, is_suspect: Mask, threshold: float) -> Mask:
     is_kept = ~is_suspect
     is_kept[left_out] = False
     return is_kept
-
-
-def _shares(nearness: Numbers) -> Numbers:
-    """Return the share of its weight that an update keeps, given its score over the limit.
-
-    Hampel's redescending weights (Hampel et al. 1986, section 2.6): all of it up to half the limit,
-    and from there less and less, so that it does not pay to stay just within the limit.
-    """
-    shares: Numbers = np.clip((1 - nearness) / (1 - FULL_WEIGHT), LEAST_WEIGHT, 1.0)
-    return shares
 
 
 def _reason(
