@@ -62,8 +62,8 @@ PACINGS: Final = {
 OPTIMIZERS: Final = ("FedAvg", "FedAvgM", "FedAdam")
 COMMANDS: Final = {
     "synchronous": ["strategy=fedavg", "attack=scaled_sign_flip"],
-    "deadline": ["pacing=deadline", "strategy=fedavgm", "devices=log_normal"],
-    "buffered": ["pacing=buffered", "strategy=fedadam", "devices=log_normal"],
+    "deadline": ["pacing=deadline", "strategy=fedavgm", "fleet=log_normal"],
+    "buffered": ["pacing=buffered", "strategy=fedadam", "fleet=log_normal"],
 }
 
 
@@ -173,7 +173,7 @@ def checkpoint_costs(
                 num_rounds=num_rounds,
                 strategy=strategy(optimizer),
                 pacing=PACINGS[pacing],
-                devices=Devices.log_normal(NUM_NODES, sigma=1.0, seed=0) if slow else None,
+                fleet=Devices.log_normal(NUM_NODES, sigma=1.0, seed=0) if slow else None,
                 workers=0,
                 output_dir=folder,
                 progress=Silent(),

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from daafl import __version__
 from daafl.clients.identity import Identity, identity
-from daafl.clients.memory import next_sequence
 from daafl.clients.model_records import model_record, received_model, received_pair
+from daafl.clients.replies import assignment_of, reportable, telemetry, training_reply
+from daafl.clients.sensors import SIMULATED, Sensors, measured
 from daafl.errors import ConfigError, MessageError
 from daafl.flower import Mod
-from daafl.learning.assigned import assigned_rng, assigned_work
+from daafl.learning.assigned import assigned_key, assigned_work
 from daafl.learning.ballot import ballot
 from daafl.learning.examples import Examples
 from daafl.learning.task import Task
 from daafl.learning.trainer import TorchTrainer
 from daafl.messages import (
-    ARRAYS,
     CONFIG,
-    ENVELOPE,
     LEARNING_RATES,
     LOG_LOSSES,
     LOSS,
@@ -34,12 +32,9 @@ from daafl.messages import (
     QUERY_HELLO,
     QUERY_PROBE,
     QUERY_VOTE,
-    SECONDS,
-    STEPS,
     TELEMETRY,
-    TRAIN_LOSS,
+    TIME_S,
     Assignment,
-    Envelope,
     Hello,
 )
 from daafl.store.node_store import NodeStore
@@ -49,14 +44,18 @@ MAX_LEARNING_RATE: Final = 1e6
 
 
 def client_app(
-    task: Task | Callable[[], Task], *, node_store: Path | None = None, mods: Sequence[Mod] = ()
+    task: Task | Callable[[], Task],
+    *,
+    node_store: Path | None = None,
+    mods: Sequence[Mod] = (),
+    sensors: Sensors = SIMULATED,
 ) -> ClientApp:
     """Return the app that nodes of a federation run to train a task.
 
     It answers TRAIN, EVALUATE and the queries ``probe``, ``vote`` and ``hello``, to daafl's
     coordinator and, the first two, to any Flower strategy: a model that came as named arrays goes
     back as named arrays. A training depends on the message and the node's data alone: its
-    randomness is ``numpy.random.default_rng([seed, node, version, draw])``.
+    randomness is a pure function of ``(seed, node, version, draw)``.
 
     Parameters
     ----------
@@ -67,6 +66,9 @@ def client_app(
         Directory of the node's durable memory; ``None`` keeps it for the time of a run.
     mods
         Flower mods around every message, outermost first.
+    sensors
+        What nodes measure about themselves; see `daafl.clients.sensors`. Readings travel with
+        every training, evaluation, probe and vote.
 
     Examples
     --------
@@ -79,7 +81,7 @@ def client_app(
     >>> Hello.from_record(reply.content["config"]).node
     7
     """
-    node = _Node(task, NodeStore(node_store) if node_store is not None else None)
+    node = _Node(task, NodeStore(node_store) if node_store is not None else None, sensors)
     app = ClientApp(mods=list(mods))
     app.train()(node.train)
     app.evaluate()(node.evaluate)
@@ -92,8 +94,11 @@ def client_app(
 class _Node:
     """The handlers of the app; one trainer serves all nodes that this process plays."""
 
-    def __init__(self, task: Task | Callable[[], Task], store: NodeStore | None) -> None:
+    def __init__(
+        self, task: Task | Callable[[], Task], store: NodeStore | None, sensors: Sensors
+    ) -> None:
         self._task = task
+        self._sensors = sensors
         self._store = store
         self._made: TorchTrainer | None = None
 
@@ -105,41 +110,36 @@ class _Node:
         received = received_model(message.content, self._trainer)
         trained = self._trainer.train(
             received.packed,
-            self._examples(who),
+            self._examples(who, context),
             assigned_work(assignment),
-            assigned_rng(assignment, who.node),
+            assigned_key(assignment, who.node),
         )
-        envelope = Envelope(
-            federation=assignment.federation,
-            branch=assignment.branch,
-            base_version=assignment.version,
-            node=who.node,
-            sequence=next_sequence(context, self._store, assignment.federation, who.node),
-            plan_hash=assignment.plan_hash,
+        return training_reply(
+            message,
+            assignment,
+            context,
+            who,
+            arrays=model_record(trained.packed, received, self._trainer),
+            num_examples=trained.num_examples,
+            loss=trained.loss_before,
+            steps=trained.steps,
+            start_s=start_s,
+            store=self._store,
+            sensors=self._sensors,
         )
-        metrics = MetricRecord(
-            {NUM_EXAMPLES: trained.num_examples, TRAIN_LOSS: _reportable(trained.loss_before)}
-        )
-        content = RecordDict(
-            {
-                ARRAYS: model_record(trained.packed, received, self._trainer),
-                METRICS: metrics,
-                ENVELOPE: envelope.to_record(),
-                TELEMETRY: _telemetry(trained.steps, start_s),
-            }
-        )
-        return Message(content, reply_to=message)
 
     def evaluate(self, message: Message, context: Context) -> Message:
         """Return the loss and metrics of the model in the message on the node's data."""
         start_s = time.perf_counter()
         self._assignment(message)
         received = received_model(message.content, self._trainer)
-        examples = self._examples(identity(context))
+        examples = self._examples(identity(context), context)
         figures = self._trainer.evaluate(received.packed, examples)
-        figures[LOSS] = _reportable(figures[LOSS])
+        figures[LOSS] = reportable(figures[LOSS])
         metrics = MetricRecord({**figures, NUM_EXAMPLES: len(examples)})
-        content = RecordDict({METRICS: metrics, TELEMETRY: _telemetry(0, start_s)})
+        content = RecordDict(
+            {METRICS: metrics, TELEMETRY: telemetry(0, start_s, measured(self._sensors, context))}
+        )
         return Message(content, reply_to=message)
 
     def probe(self, message: Message, context: Context) -> Message:
@@ -148,18 +148,23 @@ class _Node:
         assignment = self._assignment(message)
         rates = _probed_rates(message)
         who = identity(context)
-        examples = self._examples(who)
+        examples = self._examples(who, context)
         received = received_model(message.content, self._trainer)
         log_losses = self._trainer.probe(
             received.packed,
             examples,
             rates,
             assigned_work(assignment),
-            assigned_rng(assignment, who.node),
+            assigned_key(assignment, who.node),
         )
         metrics = MetricRecord({LOG_LOSSES: list(log_losses), NUM_EXAMPLES: len(examples)})
         steps = assignment.local_steps * len(rates)
-        content = RecordDict({METRICS: metrics, TELEMETRY: _telemetry(steps, start_s)})
+        content = RecordDict(
+            {
+                METRICS: metrics,
+                TELEMETRY: telemetry(steps, start_s, measured(self._sensors, context)),
+            }
+        )
         return Message(content, reply_to=message)
 
     def vote(self, message: Message, context: Context) -> Message:
@@ -169,10 +174,15 @@ class _Node:
         who = identity(context)
         trainer = self._trainer
         models = (*received_pair(message.content, trainer), trainer.untrained)
-        examples = trainer.task.validation_data(who.partition, who.num_partitions)
+        examples = trainer.task.validation_data(who.partition, who.num_partitions, _time_s(context))
         candidate, accepted, untrained = (trainer.losses(model, examples) for model in models)
         cast = ballot(candidate, accepted, untrained)
-        content = RecordDict({METRICS: cast.to_record(), TELEMETRY: _telemetry(0, start_s)})
+        content = RecordDict(
+            {
+                METRICS: cast.to_record(),
+                TELEMETRY: telemetry(0, start_s, measured(self._sensors, context)),
+            }
+        )
         return Message(content, reply_to=message)
 
     def hello(self, message: Message, context: Context) -> Message:
@@ -180,7 +190,7 @@ class _Node:
         who = identity(context)
         hello = Hello(
             node=who.node,
-            num_examples=len(self._examples(who)),
+            num_examples=len(self._examples(who, context)),
             layout=self._trainer.layout.digest,
             software=f"daafl {__version__}",
             num_nodes=who.num_nodes,
@@ -199,23 +209,16 @@ class _Node:
             self._made = TorchTrainer(task)
         return self._made
 
-    def _examples(self, who: Identity) -> Examples:
-        return self._trainer.task.node_data(who.partition, who.num_partitions)
+    def _examples(self, who: Identity, context: Context) -> Examples:
+        return self._trainer.task.node_data(who.partition, who.num_partitions, _time_s(context))
 
     def _assignment(self, message: Message) -> Assignment:
-        """Return what the message asks for, if it is about the model that this node has."""
-        record = message.content.get(CONFIG)
-        if not isinstance(record, ConfigRecord):
-            raise MessageError("schema", f"the message has no record {CONFIG!r} of settings")
-        assignment = Assignment.from_record(record)
-        layout = self._trainer.layout.digest
-        if assignment.layout and assignment.layout != layout:
-            raise MessageError(
-                "layout",
-                f"the coordinator's model has layout {assignment.layout}, this node's has "
-                f"{layout}; both must run the same task with the same settings",
-            )
-        return assignment
+        return assignment_of(message, self._trainer.layout.digest)
+
+
+def _time_s(context: Context) -> float:
+    """Return the virtual time that data may depend on; 0 outside simulations."""
+    return float(context.node_config.get(TIME_S, 0.0))
 
 
 def _probed_rates(message: Message) -> list[float]:
@@ -226,12 +229,3 @@ def _probed_rates(message: Message) -> list[float]:
         if isinstance(rate, bool | str | bytes) or not 0 < rate <= MAX_LEARNING_RATE:
             raise MessageError("schema", f"a rate in {LEARNING_RATES} is {rate!r:.40}")
     return [float(rate) for rate in rates]
-
-
-def _reportable(loss: float) -> float:
-    """Return the loss; one that is not a number, as after a division by zero, is infinite."""
-    return math.inf if math.isnan(loss) else loss
-
-
-def _telemetry(steps: int, start_s: float) -> ConfigRecord:
-    return ConfigRecord({STEPS: steps, SECONDS: time.perf_counter() - start_s})

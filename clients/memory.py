@@ -6,6 +6,7 @@ from typing import Final
 
 from flwr.app import ConfigRecord, Context
 
+from daafl.flower import config_record
 from daafl.store.node_store import NodeStore
 
 _RECORD: Final = "daafl.node"
@@ -28,5 +29,5 @@ def next_sequence(context: Context, store: NodeStore | None, federation: str, no
     record = context.state.get(_RECORD)
     last = record.get(_SEQUENCE) if isinstance(record, ConfigRecord) else None
     sequence = last + 1 if isinstance(last, int) else 1
-    context.state[_RECORD] = ConfigRecord({_SEQUENCE: sequence})
+    context.state[_RECORD] = config_record({_SEQUENCE: sequence})
     return sequence

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from flwr.app import Array
 
 from daafl.errors import MessageError
+from daafl.lazy_array import LazyArray
 
 _STYPE: Final = "numpy.ndarray"
 _MAGIC: Final = b"\x93NUMPY\x01\x00"
@@ -48,6 +49,8 @@ def decoded(array: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.N
     >>> decoded(Array(np.array([3, 4], np.uint8)), np.dtype(np.uint8), (2,))
     array([3, 4], dtype=uint8)
     """
+    if isinstance(array, LazyArray):  # made here, and not by whoever is at the other end
+        return _checked(array.numpy(), dtype, shape)
     data = array.data
     if array.stype != _STYPE or not isinstance(data, bytes):
         raise MessageError("schema", f"an array is serialised as {array.stype!r}, not {_STYPE!r}")
@@ -65,6 +68,16 @@ def decoded(array: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.N
     if len(data) != size:
         raise MessageError("size", f"an array of {len(data)} bytes, expected {size}")
     return np.frombuffer(data, expected, offset=start).reshape(shape)
+
+
+def _checked(
+    values: npt.NDArray[Any], dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    if values.dtype != dtype:
+        raise MessageError("dtype", f"an array of type {values.dtype.name}, expected {dtype.name}")
+    if values.shape != shape:
+        raise MessageError("shape", f"an array of shape {values.shape}, expected {shape}")
+    return values
 
 
 def _header(data: bytes) -> tuple[str, bool, tuple[int, ...], int]:

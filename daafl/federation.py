@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp import Grid
@@ -19,10 +19,13 @@ from flwr.serverapp.strategy import Strategy
 
 from daafl.autonomy.policy import Loop
 from daafl.clients import client_app
-from daafl.errors import ConfigError, DaaflError
+from daafl.clients.cohorts import TaskCohorts
+from daafl.errors import ConfigError, DaaflError, DataError
 from daafl.learning.baseline import centralised
+from daafl.learning.choice import Method
 from daafl.learning.task import Task
 from daafl.learning.trainer import TorchTrainer
+from daafl.learning.work import LocalWork
 from daafl.observability.events import Observer
 from daafl.observability.progress import Mode
 from daafl.observability.progress import progress as shown_progress
@@ -30,9 +33,11 @@ from daafl.observability.report import report_html
 from daafl.observability.run import Baseline
 from daafl.reopening import MODEL, last_checkpoint, reopened
 from daafl.run_result import RunResult
-from daafl.simulation import Devices, InProcessGrid
-from daafl.simulation.attacks import Attack, hostile
+from daafl.simulation import InProcessGrid
+from daafl.simulation.attacks import Attack
+from daafl.simulation.scenario import Scenario, staged
 from daafl.simulation.threads import one_thread
+from daafl.simulation.world import World
 from daafl.store.atomic import write_bytes
 from daafl.store.checkpoint import Checkpoints
 from daafl.store.model_file import write_model
@@ -46,15 +51,20 @@ from daafl.strategies import (
     ServerOptimizer,
     Settings,
 )
+from daafl.strategies.clock import Clock
 from daafl.strategies.flower_records import array_record
 from daafl.strategies.schedule import EvaluateFn
+from daafl.strategies.summed_exchange import ExchangeName
 
 __all__ = ["MODEL", "RUNS", "MakeGrid", "RunResult", "resume", "run", "train_on"]
 
 RUNS: Final = Path("runs")
 
+MOST_GREETED: Final = 4096
+"""Nodes that are greeted one by one in a simulation; a larger federation is registered at once."""
+
 MakeGrid = Callable[..., AbstractContextManager[Grid]]
-"""Called as `InProcessGrid` is: with the app, the number of nodes, ``devices`` and ``workers``."""
+"""Called as `InProcessGrid` is: with the app, the number of nodes, and all that `run` sets."""
 
 
 def run(
@@ -64,14 +74,17 @@ def run(
     num_rounds: int = 60,
     strategy: Strategy | ServerOptimizer | None = None,
     pacing: Pacing | None = None,
+    exchange: ExchangeName = "plain",
     training: LocalTraining | None = None,
     loops: Sequence[Loop] | None = None,
     stopping: EarlyStopping | None = None,
     overrides: Sequence[Override] = (),
-    devices: Devices | None = None,
+    fleet: World | None = None,
     attack: Attack | None = None,
+    scenario: Scenario | Path | str | None = None,
     workers: int | None = None,
     grid: MakeGrid = InProcessGrid,
+    trainer: Literal["auto"] | Method = "auto",
     seed: int = 0,
     evaluate_every: int = 1,
     baseline: bool = False,
@@ -97,22 +110,32 @@ def run(
     pacing
         How many nodes train at a time and when a step closes; 10 at a time, all of them awaited,
         by default.
+    exchange
+        ``plain``: every node sends its own update. ``summed``: a cohort answers with the mean of
+        its updates, which is the cheapest to simulate; for parts that need nothing else.
     training
         What local training starts from.
     loops
-        What runs itself; health alarms and learning rate by default, ``()`` for nothing.
+        What runs itself; health alarms, learning rate and quality by default, ``()`` for nothing.
     stopping
         When to end early; never by default.
     overrides
         Your own edits of the plan at given steps.
-    devices
-        Speed and distance of each node; all alike by default.
+    fleet
+        What devices the nodes are and what they run into, such as `daafl.simulation.Devices` or a
+        `daafl.simulation.fleet.Fleet`; all alike and always there by default.
     attack
         What some of the nodes do against the federation; nothing by default.
+    scenario
+        Faults, attackers and drift on a schedule, or the file that has it; nothing by default.
     workers
         Processes; ``None`` for one per core, 0 for none beside this one.
     grid
         Makes the grid; `InProcessGrid` by default.
+    trainer
+        How nodes that are asked together are trained: ``dense`` or ``functional`` as one
+        computation, ``eager`` one by one, ``auto`` as is fastest for the task. That is timed once,
+        and the arrays of different ways differ by rounding; name one for the same bits everywhere.
     seed
         Seed of the model and of every draw.
     evaluate_every
@@ -158,24 +181,45 @@ def run(
     _check_counts(num_nodes=num_nodes, num_rounds=num_rounds)
     # Divided here, the data is there before workers are forked, and they all share it.
     task.node_data(0, num_nodes)
-    mods = [] if attack is None else [hostile(attack, task, num_nodes)]
+    stage = staged(scenario, task=task, world=fleet, attack=attack, num_nodes=num_nodes, seed=seed)
+    if exchange == "summed" and stage.mods:
+        raise ConfigError(
+            "exchange 'summed' cannot be used: nodes that attack, or whose messages are changed on "
+            "the way, send updates of their own, and only sums are seen; use exchange 'plain'"
+        )
+    # A task that raises here is not the grid's fault: made first, it is told as it is.
+    cohorts = TaskCohorts(
+        stage.task,
+        num_nodes,
+        work=_usual_work(training or LocalTraining()),
+        mods=stage.mods,
+        method=trainer,
+    )
     try:
-        simulated = grid(client_app(task, mods=mods), num_nodes, devices=devices, workers=workers)
+        simulated = grid(
+            client_app(stage.task, mods=stage.mods),
+            num_nodes,
+            fleet=stage.world,
+            cohorts=cohorts,
+            is_registered=num_nodes > MOST_GREETED,
+            workers=workers,
+        )
     except ValueError as error:
         raise ConfigError(f"the grid cannot be made: {error}") from error
     with one_thread(), simulated as nodes:
         return train_on(
             nodes,
-            task,
+            stage.task,
             num_rounds=num_rounds,
             strategy=strategy,
             pacing=pacing,
+            exchange=exchange,
             training=training,
             loops=loops,
             stopping=stopping,
             overrides=overrides,
             min_nodes=min(2, num_nodes),
-            attackers=() if attack is None else attack.attackers(num_nodes),
+            attackers=stage.attackers,
             seed=seed,
             evaluate_every=evaluate_every,
             baseline_nodes=num_nodes if baseline else 0,
@@ -195,6 +239,7 @@ def train_on(
     num_rounds: int = 60,
     strategy: Strategy | ServerOptimizer | None = None,
     pacing: Pacing | None = None,
+    exchange: ExchangeName = "plain",
     training: LocalTraining | None = None,
     loops: Sequence[Loop] | None = None,
     stopping: EarlyStopping | None = None,
@@ -226,7 +271,7 @@ def train_on(
         Nodes that are known to be hostile, as in a simulation; they are marked in the report.
     baseline_nodes
         Train on the data of so many partitions in one place as well, to compare; 0 for not.
-    task, num_rounds, strategy, pacing, training, loops, stopping, overrides
+    task, num_rounds, strategy, pacing, exchange, training, loops, stopping, overrides
         As for `run`.
     seed, evaluate_every, checkpoint_every, knowledge, output_dir, progress, config
         As for `run`.
@@ -241,11 +286,12 @@ def train_on(
     """
     _check_counts(num_rounds=num_rounds)
     trainer = TorchTrainer(task)
-    evaluate = _evaluation(trainer)
+    evaluate = _evaluation(trainer, grid)
     make = partial(
         Autonomous,
         strategy,
         pacing=pacing,
+        exchange=exchange,
         training=training,
         loops=loops,
         stopping=stopping,
@@ -325,6 +371,10 @@ def resume(path: Path | str, task: Task, **arguments: Any) -> RunResult:
     return run(task, output_dir=path, resume=True, **arguments)
 
 
+def _usual_work(training: LocalTraining) -> LocalWork:
+    return LocalWork(training.lr, training.local_steps, training.batch_size)
+
+
 def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if value < 1:
@@ -337,13 +387,17 @@ def _folder(output_dir: Path | str | None, task: Task, seed: int) -> Path:
     return default_path(RUNS, task=task.name, seed=seed, started=datetime.now())
 
 
-def _evaluation(trainer: TorchTrainer) -> EvaluateFn | None:
+def _evaluation(trainer: TorchTrainer, grid: Grid) -> EvaluateFn | None:
     """Return Flower's ``evaluate_fn``; ``None`` if the task has no data for it."""
-    examples = trainer.task.evaluation_data()
-    if examples is None:
+    task = trainer.task
+    if task.evaluation_data() is None:
         return None
 
     def evaluate(_: int, record: ArrayRecord) -> MetricRecord:
+        # Data drifts with virtual time alone.
+        examples = task.evaluation_data(grid.now_s() if isinstance(grid, Clock) else 0.0)
+        if examples is None:
+            raise DataError(f"task {task.name!r} has lost its evaluation data")
         arrays = {name: array.numpy() for name, array in record.items()}
         return MetricRecord(dict(trainer.evaluate(trainer.pack(arrays), examples)))
 

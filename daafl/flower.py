@@ -8,10 +8,11 @@ each of them against the installed Flower, so that an upgrade fails there and no
 
 import copy
 import logging
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from flwr.app import Error, Message, Metadata, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, Metadata, MetricRecord, RecordDict
 from flwr.app.message import make_message
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
@@ -27,13 +28,17 @@ __all__ = [
     "Mod",
     "Run",
     "adopt_task_identity",
+    "config_record",
     "empty_run",
     "error_reply",
     "failure_name",
     "quiet_flower_logs",
     "rebuild",
+    "record_dict",
     "with_message_id",
 ]
+
+ConfigScalar = bool | bytes | float | int | str
 
 SUPPORTED_FLOWER: Final = "1.41"
 """Minor version of Flower whose behaviour the contract test proves."""
@@ -101,6 +106,24 @@ def error_reply(message: Message, *, code: int, reason: str) -> Message:
         What went wrong, for the reader of the run's log.
     """
     return Message(Error(code, reason), reply_to=message)
+
+
+def config_record(values: Mapping[str, ConfigScalar | list[int]]) -> ConfigRecord:
+    """Return ``ConfigRecord(values)`` without Flower's check of every single value.
+
+    The check takes longer than everything else that happens to a small message. Only for values
+    of this program's own making, whose types are known; what comes from elsewhere is checked.
+    """
+    record = ConfigRecord()
+    record.__dict__["_data"].update(values)
+    return record
+
+
+def record_dict(records: Mapping[str, ArrayRecord | ConfigRecord | MetricRecord]) -> RecordDict:
+    """Return ``RecordDict(records)`` without Flower's checks, as `config_record` does."""
+    content = RecordDict()
+    content.__dict__["_data"].update(records)
+    return content
 
 
 def failure_name(error: Error) -> str:

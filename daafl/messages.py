@@ -10,7 +10,9 @@ record          Flower type    what it holds
 ``config``      ConfigRecord   the `Assignment`: what the node is asked to do
 ``metrics``     MetricRecord   numbers a node reports: ``num-examples``, ``train_loss`` ...
 ``envelope``    ConfigRecord   the `Envelope`: which update this is, for which model
-``telemetry``   ConfigRecord   what the work took: ``steps``, ``seconds``
+``telemetry``   ConfigRecord   what the work took: ``steps``, ``seconds``; and what sensors show,
+                               under the names, units and bounds of `daafl.sensing`
+``cohort``      ConfigRecord   of a whole cohort asked together: ``nodes``, and when asked, ``draws``
 ==============  =============  ==================================================================
 
 What comes from the network is parsed strictly: a missing key, a wrong type or a value out of
@@ -27,6 +29,7 @@ from typing import Final, TypeVar
 from flwr.app import ConfigRecord, MetricRecord
 
 from daafl.errors import MessageError
+from daafl.flower import config_record
 
 ARRAYS: Final = "arrays"
 PACKED: Final = "packed"
@@ -35,6 +38,7 @@ CONFIG: Final = "config"
 METRICS: Final = "metrics"
 ENVELOPE: Final = "envelope"
 TELEMETRY: Final = "telemetry"
+COHORT: Final = "cohort"
 
 NUM_EXAMPLES: Final = "num-examples"  # examples behind an update or an evaluation
 TRAIN_LOSS: Final = "train_loss"  # mean loss of the incoming model on the node's data
@@ -48,7 +52,13 @@ PROXIMAL_MU: Final = "proximal-mu"  # weight of FedProx's term, as Flower's FedP
 SERVER_ROUND: Final = "server-round"  # Flower's own round counter, from 1
 STEPS: Final = "steps"  # local steps done
 SECONDS: Final = "seconds"  # wall-clock seconds of local work
+
+# What a simulated node finds in `Context.node_config` when it begins to work.
+TIME_S: Final = "time-s"  # virtual seconds since the run began
+SENSOR: Final = "sensor."  # followed by the name of what a sensor shows
 NODE: Final = "node"
+NODES: Final = "nodes"  # cohort: logical ids of those asked, or of those that took part, ascending
+DRAWS: Final = "draws"  # cohort: per node the `Assignment.draw` that is its own
 LAYOUT: Final = "layout"
 SOFTWARE: Final = "software"
 NUM_NODES: Final = "num-nodes"  # nodes a federation is made of, as far as a node knows
@@ -58,6 +68,7 @@ QUERY_PROBE: Final = "query.probe"
 QUERY_VOTE: Final = "query.vote"
 
 ENVELOPE_VERSION: Final = 1
+COHORT_NODE: Final = 2**48  # in place of a node's id where a whole cohort is asked
 MAX_TEXT: Final = 256  # characters of any text field
 MAX_COUNT: Final = 2**53  # largest integer a float64 holds exactly
 
@@ -108,7 +119,7 @@ class Assignment:
 
     def to_record(self) -> ConfigRecord:
         """Return the record that travels; ``server-round`` is version + 1, as Flower counts."""
-        return ConfigRecord(
+        return config_record(
             {
                 **self.settings,
                 "federation": self.federation,
@@ -208,7 +219,7 @@ class Envelope:
 
     def to_record(self) -> ConfigRecord:
         """Return the record that travels; absent fields are left out."""
-        record = ConfigRecord(
+        record = config_record(
             {
                 "format-version": self.format_version,
                 "federation": self.federation,
@@ -237,12 +248,13 @@ class Envelope:
             With reason ``schema`` if a field is missing, unknown, of the wrong type or out of
             range, or if the format version is one this release does not speak.
         """
+        record = dict(record.items())  # one look at each entry through Flower's record
         version = _required(record, "format-version", int)
         if version != ENVELOPE_VERSION:
             raise MessageError(
                 "schema", f"envelope format {version} is not format {ENVELOPE_VERSION}"
             )
-        unknown = set(record) - _ENVELOPE_KEYS
+        unknown = record.keys() - _ENVELOPE_KEYS
         if unknown:
             raise MessageError("schema", f"envelope has unknown fields {sorted(unknown)[:5]}")
         signature = record.get("signature")
@@ -305,7 +317,7 @@ class Hello:
 
     def to_record(self) -> ConfigRecord:
         """Return the record that travels."""
-        return ConfigRecord(
+        return config_record(
             {
                 NODE: self.node,
                 NUM_EXAMPLES: self.num_examples,

@@ -16,6 +16,7 @@ from daafl.strategies.probing import median_log_losses, probe_messages, probed_l
 from daafl.strategies.validation import checked_evaluation, finite
 
 PROBE_NODES: Final = 10
+MOST_EVALUATING: Final = 4096
 
 
 def probe(
@@ -50,9 +51,13 @@ def federated_evaluation(
     *,
     reply_timeout_s: float,
 ) -> dict[str, float]:
-    """Return the example-weighted mean of what all members measure on their own data."""
-    everyone = len(branch.members)
-    cohort = collector.cohort(branch, everyone, "evaluate", reply_timeout_s=reply_timeout_s)
+    """Return the example-weighted mean of what members measure on their own data.
+
+    All of them are asked, or in a larger federation 4,096 that are drawn: of so many, the mean of
+    any share is known to within 1.6 percentage points, twice its standard error at most.
+    """
+    count = min(len(branch.members), MOST_EVALUATING)
+    cohort = collector.cohort(branch, count, "evaluate", reply_timeout_s=reply_timeout_s)
     arrays = model_record(branch.packed)
     questions = [
         Outgoing(

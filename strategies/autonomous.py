@@ -41,6 +41,7 @@ from daafl.strategies.schedule import EvaluateFn, Override
 from daafl.strategies.selection import Selection, uniform
 from daafl.strategies.settings import Settings
 from daafl.strategies.stopping import EarlyStopping
+from daafl.strategies.summed_exchange import ExchangeName
 from daafl.strategies.totals import Totals
 
 
@@ -66,6 +67,10 @@ class Autonomous(Strategy):
         Operator's edits of the plan at given steps.
     select
         Rule that draws nodes.
+    exchange
+        ``plain``: every node sends its own update. ``summed``: a cohort is asked as a whole and
+        answers with the mean of its updates, on a grid that trains cohorts; for parts that need
+        nothing else.
     observers
         Told about every step.
     journal
@@ -94,6 +99,7 @@ class Autonomous(Strategy):
         stopping: EarlyStopping | None = None,
         overrides: Sequence[Override] = (),
         select: Selection = uniform,
+        exchange: ExchangeName = "plain",
         observers: Sequence[Observer] = (),
         journal: Path | None = None,
         knowledge: Path | None = None,
@@ -109,6 +115,7 @@ class Autonomous(Strategy):
             loops=default_loops() if loops is None else loops,
             overrides=overrides,
             select=select,
+            exchange=exchange,
         )
         self.name = self._design.name
         self.regime = self._design.regime

@@ -7,7 +7,7 @@ attributable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -61,7 +61,7 @@ class Branch:
     plan, loops
         The branch's knobs, and the state of the loops that turn them.
     members
-        Logical ids of the nodes that train this branch.
+        Logical ids of the nodes that train this branch, ascending; a range where all of many do.
     bases
         Models still out for training, by version.
     points
@@ -76,7 +76,7 @@ class Branch:
         Newest version that a committee has adopted, or nobody could be asked about; ``None`` where
         committees do not vote.
     draws
-        How often each node was asked at the version it was asked last: (version, count).
+        How often each node was asked at the present version.
     """
 
     name: str
@@ -86,26 +86,30 @@ class Branch:
     optimizer: ServerOptimizer
     plan: Plan
     loops: HubState
-    members: tuple[int, ...] = ()
+    members: Sequence[int] = ()
     bases: dict[int, Packed] = field(default_factory=dict)
     points: dict[int, RestorePoint] = field(default_factory=dict)
     buffer: list[Buffered] = field(default_factory=list)
     direction: Vector | None = None
     standing: Standing = field(default_factory=Standing)
     accepted: int | None = None
-    draws: dict[int, tuple[int, int]] = field(default_factory=dict)
+    draws: dict[int, int] = field(default_factory=dict)
 
     def next_draw(self, node: int) -> int:
         """Return how often ``node`` was already asked at this version, and count this time."""
-        version, count = self.draws.get(node, (self.version, 0))
-        draw = count if version == self.version else 0
-        self.draws[node] = (self.version, draw + 1)
+        draw = self.draws.get(node, 0)
+        self.draws[node] = draw + 1
         return draw
+
+    def next_draws(self, nodes: Sequence[int]) -> tuple[int, ...]:
+        """Return `next_draw` of each of ``nodes``."""
+        return tuple(map(self.next_draw, nodes))
 
     def adopt(self, packed: Packed) -> None:
         """Make ``packed`` the model under a new version, with a restore point of its own."""
         self.packed = packed
         self.version += 1
+        self.draws.clear()
         self.mark()
 
     def mark(self) -> None:

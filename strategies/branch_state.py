@@ -7,7 +7,7 @@ restart, it answers the same; asked twice, a Flower strategy would not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from daafl.autonomy.codec import decode, encode
@@ -38,7 +38,7 @@ def branch_state(branch: Branch, hub: Hub) -> dict[str, Tree]:
         "version": branch.version,
         "plan": plain(branch.plan),
         "loops": plain(hub.encode(branch.loops)),
-        "members": list(branch.members),
+        "members": _saved_members(branch.members),
         "bases": [[version, packed] for version, packed in branch.bases.items()],
         "points": [
             [version, {"packed": p.packed, "optimizer": p.optimizer, "knobs": dict(p.knobs)}]
@@ -48,11 +48,7 @@ def branch_state(branch: Branch, hub: Hub) -> dict[str, Tree]:
         "direction": branch.direction,
         "standing": plain(branch.standing),
         "accepted": branch.accepted,
-        "draws": [
-            [node, count]
-            for node, (version, count) in branch.draws.items()
-            if version == branch.version  # earlier ones count for nothing
-        ],
+        "draws": [[node, count] for node, count in branch.draws.items()],
     }
 
 
@@ -81,7 +77,7 @@ def load_branch(
     branch.version = int(state["version"])
     branch.plan = decode(Plan, state["plan"])
     branch.loops = hub.decode(state["loops"])
-    branch.members = tuple(state["members"])
+    branch.members = _restored_members(state["members"])
     branch.points = {
         version: RestorePoint(point["packed"], point["optimizer"], point["knobs"])
         for version, point in state["points"]
@@ -91,7 +87,7 @@ def load_branch(
     branch.direction = state["direction"]
     branch.standing = decode(Standing, state["standing"])
     branch.accepted = state["accepted"]
-    branch.draws = {node: (branch.version, count) for node, count in state["draws"]}
+    branch.draws = {node: count for node, count in state["draws"]}
     present = branch.points[branch.version]
     branch.packed = present.packed
     branch.optimizer.load(present.optimizer)
@@ -102,6 +98,19 @@ def plain(value: object) -> Tree:
     tree: Any = encode(value)  # JSON is a tree
     data: Tree = tree
     return data
+
+
+def _saved_members(members: Sequence[int]) -> Tree:
+    """Return a range as its two ends, so that a million members take no more room than two."""
+    if isinstance(members, range):
+        return {"first": members.start, "end": members.stop}
+    return list(members)
+
+
+def _restored_members(saved: Any) -> Sequence[int]:
+    if isinstance(saved, Mapping):
+        return range(saved["first"], saved["end"])
+    return tuple(saved)
 
 
 def _saved(item: Buffered, version: int) -> dict[str, Tree]:

@@ -22,8 +22,9 @@ from daafl.autonomy.plan import Value
 from daafl.errors import ConfigError, FederationError
 from daafl.flower import Run, empty_run
 from daafl.messages import CONFIG, SERVER_ROUND
+from daafl.strategies.capabilities import is_listed
 
-_MIN_STUB_NODES: Final = 64
+_MIN_STUB_NODES: Final = 64  # for a strategy that may tell one node something else than another
 
 
 def configured(strategy: Strategy, server_round: int, arrays: ArrayRecord) -> dict[str, Value]:
@@ -145,7 +146,7 @@ def _num_stub_nodes(strategy: Strategy) -> int:
         for name, value in vars(strategy).items()
         if name.startswith("min_") and name.endswith("_nodes") and isinstance(value, int)
     ]
-    return max(_MIN_STUB_NODES, *wanted)
+    return max(1 if is_listed(strategy) else _MIN_STUB_NODES, *wanted)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ otherwise with a class attribute ``daafl_needs = "mean"``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -55,12 +55,16 @@ class Capability:
     captured
         Attributes that every ``configure_train`` sets anew from the model, so that they need not be
         saved.
+    is_mean
+        Whether its model is the mean of the updates' models itself, it tells nodes the same in
+        every round, and it remembers nothing.
     """
 
     needs: Needs
     sentence: str
     rate: str | None = None
     captured: tuple[str, ...] = ()
+    is_mean: bool = False
 
 
 def _adaptive(sentence: str) -> Capability:
@@ -69,7 +73,7 @@ def _adaptive(sentence: str) -> Capability:
 
 CAPABILITIES: Final[Mapping[type[Strategy], Capability]] = MappingProxyType(
     {
-        FedAvg: Capability("mean", "Weighted mean of the models."),
+        FedAvg: Capability("mean", "Weighted mean of the models.", is_mean=True),
         FedAvgM: Capability(
             "mean",
             "Weighted mean with server momentum; keeps its own copy of the model.",
@@ -78,7 +82,9 @@ CAPABILITIES: Final[Mapping[type[Strategy], Capability]] = MappingProxyType(
         FedAdam: _adaptive("Adam on the mean update; computes in float64."),
         FedYogi: _adaptive("Yogi on the mean update."),
         FedAdagrad: _adaptive("Adagrad on the mean update."),
-        FedProx: Capability("mean", "Weighted mean; nodes stay near the model they were sent."),
+        FedProx: Capability(
+            "mean", "Weighted mean; nodes stay near the model they were sent.", is_mean=True
+        ),
         FedMedian: Capability("individuals", "Median of every coordinate."),
         FedTrimmedAvg: Capability("individuals", "Mean of every coordinate without its extremes."),
         Krum: Capability("individuals", "The one model that lies closest to its neighbours."),
@@ -128,7 +134,7 @@ def capability_of(strategy: Strategy) -> Capability:
             raise ConfigError(f"{type(strategy).__name__} cannot be used: it {reason}")
     listed = CAPABILITIES.get(type(strategy))
     if listed is not None:
-        return Capability(listed.needs, listed.sentence, _rate(strategy), listed.captured)
+        return replace(listed, rate=_rate(strategy))
     needs = getattr(strategy, "daafl_needs", UNLISTED.needs)
     if needs not in ("mean", "individuals"):
         raise ConfigError(
@@ -136,6 +142,13 @@ def capability_of(strategy: Strategy) -> Capability:
             "it must be 'mean' or 'individuals'"
         )
     return Capability(needs, UNLISTED.sentence, _rate(strategy))
+
+
+def is_listed(strategy: Strategy) -> bool:
+    """Return whether all that ``strategy`` does is known: no subclass, no function of a user's."""
+    usual = FedAvg().train_metrics_aggr_fn
+    own = getattr(strategy, "train_metrics_aggr_fn", usual)
+    return type(strategy) in CAPABILITIES and own is usual
 
 
 def _rate(strategy: Strategy) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Protocol, runtime_checkable
 
 from flwr.serverapp import Grid
@@ -17,6 +18,14 @@ class Clock(Protocol):
 
     def wait(self, timeout_s: float) -> None:
         """Return when something may have arrived, after ``timeout_s`` seconds at the latest."""
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A grid that says which replies are there, so that it is asked for no others."""
+
+    def arrived(self) -> Collection[str]:
+        """Return the ids of messages whose replies can be pulled."""
 
 
 class WallClock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,12 +18,14 @@ import numpy as np
 from daafl.errors import MessageError
 from daafl.learning.update import Update
 from daafl.loops.node_failures import RETRIES
-from daafl.messages import Assignment, Scalar
+from daafl.messages import COHORT_NODE, Assignment, Scalar
 from daafl.strategies.assignment import Assign
 from daafl.strategies.branch import Branch, Buffered
 from daafl.strategies.exchange import Exchange, Member
 from daafl.strategies.mailbox import UNSENT, Arrival, Mailbox, Purpose, Ticket
 from daafl.strategies.pacing import Pacing
+from daafl.strategies.pool import Pool
+from daafl.strategies.registered import RegisteredRoster
 from daafl.strategies.roster import Roster
 from daafl.strategies.screening import Examiner
 from daafl.strategies.selection import NodeFacts, Selection
@@ -31,6 +33,7 @@ from daafl.strategies.spool import Spool
 from daafl.strategies.standing import Conduct, Discipline, acquitted, barred, next_step, struck
 
 NONFINITE_MODEL: Final = "nonfinite_model"  # counted once when a step's model is not used
+DROPPED_OUT: Final = "dropped_out"  # members of a cohort that its update is not about
 _SELECTION_STREAM: Final = 1  # keeps draws of nodes apart from other seeded draws of the run
 
 
@@ -119,7 +122,7 @@ class Collector:
         *,
         mailbox: Mailbox,
         exchange: Exchange,
-        roster: Roster,
+        roster: Roster | RegisteredRoster,
         examiner: Examiner,
     ) -> None:
         self._terms = terms
@@ -158,10 +161,7 @@ class Collector:
         self._replacements = 0
         taken = self._taken(branch)
         ordered = sorted(taken, key=lambda item: (item.update.version, item.ticket))
-        return [
-            replace(item, update=_damped(item.update, branch.version - item.update.version))
-            for item in ordered
-        ]
+        return [_damped(item, branch.version - item.update.version) for item in ordered]
 
     def cohort(
         self, branch: Branch, count: int, purpose: Purpose, *, reply_timeout_s: float
@@ -181,10 +181,23 @@ class Collector:
         """Seed of the run, for draws of nodes."""
         return self._terms.seed
 
-    def reachable(self, branch: Branch) -> list[NodeFacts]:
-        """Return the members of the branch that may be asked and owe no answer that is late."""
-        out = self._mailbox.late_nodes() | self.quarantined(branch)
-        return self._roster.facts(node for node in branch.members if node not in out)
+    def reachable(
+        self,
+        branch: Branch,
+        but: Set[int] = frozenset(),
+        *,
+        among: Sequence[int] | None = None,
+    ) -> Pool:
+        """Return the members of the branch that may be asked and owe no answer that is late.
+
+        Those in ``but`` are left out; ``among`` are the nodes to look at, ascending, if not all.
+        """
+        out = self._mailbox.late_nodes() | self.quarantined(branch) | but
+        members = branch.members
+        if among is not None:
+            known = members if isinstance(members, range) else frozenset(members)
+            members = [node for node in among if node in known]
+        return self._roster.pool(members, out)
 
     def quarantined(self, branch: Branch) -> frozenset[int]:
         """Return the members of the branch that are asked for nothing, for what they did."""
@@ -197,8 +210,8 @@ class Collector:
 
     def strike(self, ticket: Ticket, fault: str) -> None:
         """Hold a message that was of no use against its node, whatever it was asked."""
-        if fault == UNSENT:
-            return  # it never heard of it
+        if fault == UNSENT or ticket.nodes:
+            return  # it never heard of it, or nobody knows which node of a cohort it was
         before, branch = self.conduct.of(ticket.node), self._open[ticket.branch]
         self.conduct = struck(self.conduct, ticket.node, fault, Discipline.of(branch.plan))
         self._failed_now.add(ticket.node)
@@ -208,10 +221,18 @@ class Collector:
     def invited(
         self, branch: Branch, nodes: Sequence[int], purpose: Purpose, *, reply_timeout_s: float
     ) -> list[Member]:
-        """Return these members of the branch, with tickets and assignments."""
+        """Return these members of the branch, with tickets and assignments.
+
+        Where the exchange asks cohorts as a whole, those that train are one member.
+        """
         self._open[branch.name] = branch
         due_by_s = self._mailbox.clock.now_s() + reply_timeout_s
-        return [self._member(branch, node, purpose, due_by_s) for node in nodes]
+        address = self._exchange.cohort_address
+        if purpose == "train" and address is not None:
+            return [self._whole(branch, nodes, address, due_by_s)] if nodes else []
+        return [
+            self._member(branch, facts, purpose, due_by_s) for facts in self._roster.facts(nodes)
+        ]
 
     def abandon(self, branch: Branch) -> None:
         """Stop counting on the training that is out for ``branch``."""
@@ -229,7 +250,8 @@ class Collector:
 
     def versions_out(self, branch: Branch) -> frozenset[int]:
         """Return the versions of ``branch`` whose training still counts."""
-        return frozenset(ticket.version for ticket in self._training(branch))
+        training = self._mailbox.live("train")
+        return frozenset(ticket.version for ticket in training if ticket.branch == branch.name)
 
     def state(self) -> CollectorState:
         """Return what decides later steps, apart from the mailbox and the branches."""
@@ -254,9 +276,11 @@ class Collector:
                 continue
             age_s = now_s - ticket.sent_at_s
             again = replace(ticket, sent_at_s=now_s, due_by_s=ticket.due_by_s + age_s)
+            addresses = [facts.address for facts in self._roster.facts([ticket.node])]
+            if ticket.nodes and self._exchange.cohort_address is not None:
+                addresses = [self._exchange.cohort_address]
             cohorts.setdefault(ticket.version, []).extend(
-                Member(facts.address, again, ticket.assignment)
-                for facts in self._roster.facts([ticket.node])
+                Member(address, again, ticket.assignment) for address in addresses
             )
         for version, cohort in cohorts.items():
             self._mailbox.send(self._exchange.begin(cohort, branch.bases[version]))
@@ -266,15 +290,15 @@ class Collector:
             lambda t: t.purpose == "train" and t.branch == branch.name and should_abandon(t)
         )
 
-    def _training(self, branch: Branch) -> list[Ticket]:
-        return [t for t in self._mailbox.live("train") if t.branch == branch.name]
+    def _num_training(self, branch: Branch) -> int:
+        return self._mailbox.num_live("train", branch.name)
 
-    def _free_nodes(self, branch: Branch) -> list[NodeFacts]:
-        out = self._mailbox.busy_nodes() | self.quarantined(branch)
-        return self._roster.facts(node for node in branch.members if node not in out)
+    def _free_nodes(self, branch: Branch, but: Set[int] = frozenset()) -> Pool:
+        out = self._mailbox.busy_nodes() | self.quarantined(branch) | but
+        return self._roster.pool(branch.members, out)
 
     def _refill(self, branch: Branch) -> None:
-        wanted = self._pacing.concurrency - len(self._training(branch))
+        wanted = self._pacing.concurrency - self._num_training(branch)
         if wanted <= 0 or self._has_quorum(branch):
             return
         timeout_s = self._pacing.reply_timeout_s
@@ -284,8 +308,7 @@ class Collector:
         """Ask another node in place of one that failed, if the step has a replacement left."""
         if self._replacements < 1 or self._has_quorum(branch):
             return
-        others = [f for f in self._free_nodes(branch) if f.node not in self._failed_now]
-        chosen = self._drawn(others, 1)
+        chosen = self._drawn(self._free_nodes(branch, self._failed_now), 1)
         timeout_s = self._pacing.reply_timeout_s
         self._begin(branch, self.invited(branch, chosen, "train", reply_timeout_s=timeout_s))
         self._replacements -= len(chosen)
@@ -299,26 +322,58 @@ class Collector:
             branch.bases[branch.version] = branch.packed
             self._mailbox.send(self._exchange.begin(cohort, branch.packed))
 
-    def _member(self, branch: Branch, node: int, purpose: Purpose, due_by_s: float) -> Member:
-        (facts,) = self._roster.facts([node])
-        work = self._terms.assign(facts, branch.plan)
+    def _member(
+        self, branch: Branch, facts: NodeFacts, purpose: Purpose, due_by_s: float
+    ) -> Member:
+        ticket_id, is_training = self._mailbox.next_id(), purpose == "train"
+        draw = branch.next_draw(facts.node) if is_training else 0
+        assignment = self._assignment(branch, facts, ticket_id, draw)
         ticket = Ticket(
-            id=self._mailbox.next_id(),
+            id=ticket_id,
             purpose=purpose,
-            node=node,
+            node=facts.node,
             branch=branch.name,
             version=branch.version,
-            draw=branch.next_draw(node) if purpose == "train" else 0,
+            draw=draw,
             sent_at_s=self._mailbox.clock.now_s(),
             due_by_s=due_by_s,
+            assignment=assignment if is_training else None,
             num_examples=facts.num_examples,
         )
-        assignment = Assignment(
+        return Member(facts.address, ticket, assignment)
+
+    def _whole(self, branch: Branch, nodes: Sequence[int], address: int, due_by_s: float) -> Member:
+        """Return a cohort that trains as one member: all of them are asked for the same."""
+        ticket_id = self._mailbox.next_id()
+        # Later draws hang on the ids given out, and are to be those of nodes asked one by one.
+        self._mailbox.skip_ids(len(nodes) - 1)
+        assignment = self._assignment(branch, self._roster.facts(nodes[:1])[0], ticket_id, 0)
+        ticket = Ticket(
+            id=ticket_id,
+            purpose="train",
+            node=COHORT_NODE,
+            branch=branch.name,
+            version=branch.version,
+            draw=0,
+            sent_at_s=self._mailbox.clock.now_s(),
+            due_by_s=due_by_s,
+            assignment=assignment,
+            num_examples=self._roster.num_examples(nodes),
+            nodes=tuple(nodes),
+            draws=branch.next_draws(nodes),
+        )
+        return Member(address, ticket, assignment)
+
+    def _assignment(
+        self, branch: Branch, facts: NodeFacts, ticket_id: int, draw: int
+    ) -> Assignment:
+        work = self._terms.assign(facts, branch.plan)
+        return Assignment(
             federation=self._terms.federation,
             branch=branch.name,
             version=branch.version,
-            ticket=ticket.id,
-            draw=ticket.draw,
+            ticket=ticket_id,
+            draw=draw,
             seed=self._terms.seed,
             lr=work.lr,
             local_steps=work.local_steps,
@@ -327,9 +382,6 @@ class Collector:
             layout=self._terms.layout,
             settings=self._node_settings(branch),
         )
-        if purpose == "train":
-            ticket = replace(ticket, assignment=assignment)
-        return Member(facts.address, ticket, assignment)
 
     def _node_settings(self, branch: Branch) -> Mapping[str, Scalar]:
         """Ask the optimiser once per version: a Flower strategy takes note of being asked."""
@@ -343,7 +395,7 @@ class Collector:
         ticket = arrival.ticket
         branch = self._open[ticket.branch]
         if arrival.content is None:
-            self.tally.failures[arrival.error] += 1
+            self.tally.failures[arrival.error] += ticket.num_asked
             self.strike(ticket, arrival.error)
             received = self._exchange.expire(ticket)
         else:
@@ -355,28 +407,36 @@ class Collector:
                 self.strike(ticket, error.reason)
                 received = self._exchange.expire(ticket)
         self._mailbox.send(received.outgoing)
-        branch.buffer.extend(self._buffered(ticket, update) for update in received.updates)
-        for sender in (sender for update in received.updates for sender in update.senders):
-            self.conduct = acquitted(self.conduct, sender)
+        for update in received.updates:
+            branch.buffer.append(self._buffered(branch, ticket, update))
+            if len(update.senders) < len(ticket.nodes):
+                self.tally.failures[DROPPED_OUT] += len(ticket.nodes) - len(update.senders)
+            for sender in update.senders if self.conduct.records else ():
+                self.conduct = acquitted(self.conduct, sender)
         # Not after a failure: if all nodes fail, the step must come to an end.
         if self._pacing.refill == "reply" and received.updates:
             self._refill(branch)
         elif ticket.node in self._failed_now:
             self._replace(branch)
 
-    def _buffered(self, ticket: Ticket, update: Update) -> Buffered:
+    def _buffered(self, branch: Branch, ticket: Ticket, update: Update) -> Buffered:
         """Return an update with its evidence; one that goes to a file is no longer held whole."""
-        evidence = self._examiner.evidence(update.delta)
+        is_screened = "screen_threshold" in branch.plan
+        evidence = self._examiner.evidence(update.delta, is_screened=is_screened)
         held = self.spool.held(update.delta)
         if held is not update.delta:
             update = replace(update, delta=held, received=None)
         return Buffered(ticket.id, update, evidence)
 
     def _may_close(self, branch: Branch) -> bool:
-        return self._has_quorum(branch) or not self._training(branch)
+        return self._has_quorum(branch) or not self._num_training(branch)
 
     def _has_quorum(self, branch: Branch) -> bool:
-        return sum(self._counts(branch, item) for item in branch.buffer) >= self._pacing.quorum
+        quorum, has_cohorts = self._pacing.quorum, self._exchange.cohort_address is not None
+        if len(branch.buffer) < quorum and not has_cohorts:
+            return False
+        counted = (item for item in branch.buffer if self._counts(branch, item))
+        return sum(len(item.update.senders) for item in counted) >= quorum
 
     def _counts(self, branch: Branch, item: Buffered) -> bool:
         return branch.version - item.update.version <= self._pacing.max_staleness
@@ -394,10 +454,11 @@ class Collector:
         return taken
 
 
-def _damped(update: Update, staleness: int) -> Update:
+def _damped(item: Buffered, staleness: int) -> Buffered:
     if staleness == 0:
-        return update
-    return replace(update, damping=1.0 / math.sqrt(1.0 + staleness), received=None)
+        return item
+    damping = 1.0 / math.sqrt(1.0 + staleness)
+    return replace(item, update=replace(item.update, damping=damping, received=None))
 
 
 def _num_retries(branch: Branch) -> int:

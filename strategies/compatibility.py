@@ -24,6 +24,7 @@ from daafl.strategies.robust import (
     MultiKrum,
     TrimmedMean,
 )
+from daafl.strategies.summed_exchange import REQUIREMENTS
 
 OPTIMIZERS: Final[tuple[type[ServerOptimizer], ...]] = (
     FedExP,
@@ -88,7 +89,24 @@ def table() -> str:
                 reasons[f"* {part.name}: {reason}."] = None
         lines.append(f"| `{part.name}` | {part.kind} | " + " | ".join(cells) + " |")
     refused = [f"* {kind.__name__} {reason}." for kind, reason in REFUSED.items()]
-    return "\n".join([*lines, "", *reasons, "", "Never:", "", *refused, ""])
+    summed = [f"* {need}" for need in REQUIREMENTS]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            *reasons,
+            "",
+            "The exchange `summed` makes the regime of group sums. A run needs for it",
+            "",
+            *(f"{need};" for need in summed[:-1]),
+            f"{summed[-1]}.",
+            "",
+            "Never:",
+            "",
+            *refused,
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -23,9 +23,12 @@ from daafl.strategies.exchange import Exchange, PlainExchange
 from daafl.strategies.mailbox import Mailbox
 from daafl.strategies.quality import QualityControl
 from daafl.strategies.reflecting import Record, Reflector
+from daafl.strategies.registered import RegisteredRoster
+from daafl.strategies.registry import registry_of
 from daafl.strategies.roster import Roster
 from daafl.strategies.schedule import EvaluateFn, Schedule, evaluator
 from daafl.strategies.screening import Examiner
+from daafl.strategies.summed_exchange import SummedExchange, cohort_address_of
 
 MAIN_BRANCH: Final = "main"
 
@@ -62,7 +65,7 @@ class Parts:
     clock: Clock
     schedule: Schedule
     mailbox: Mailbox
-    roster: Roster
+    roster: Roster | RegisteredRoster
     exchange: Exchange
     collector: Collector
     reflector: Reflector
@@ -98,7 +101,8 @@ def composed(
     Raises
     ------
     ConfigError
-        If ``train_config`` cannot travel with an assignment.
+        If ``train_config`` cannot travel with an assignment, or the grid does not train cohorts
+        and the exchange needs one that does.
     """
     layout, settings = job.layout, design.settings
     terms = Terms(
@@ -110,15 +114,10 @@ def composed(
         assign=same_for_all,
     )
     mailbox = Mailbox(grid, clock)
-    roster = Roster(
-        grid,
-        mailbox,
-        layout=layout.digest,
-        min_nodes=settings.min_nodes,
-        node_timeout_s=settings.node_timeout_s,
-        reply_timeout_s=job.timeout_s,
-    )
-    exchange = PlainExchange(settings.federation, layout)
+    roster = _roster(design, job, grid, mailbox)
+    exchange: Exchange = PlainExchange(settings.federation, layout)
+    if design.exchange == "summed":
+        exchange = SummedExchange(settings.federation, layout, cohort_address_of(grid))
     examiner = Examiner(layout, settings.seed)
     collector = Collector(
         terms, mailbox=mailbox, exchange=exchange, roster=roster, examiner=examiner
@@ -168,4 +167,24 @@ def composed(
         reflector=reflector,
         branch=branch,
         coordinator=coordinator,
+    )
+
+
+def _roster(design: Design, job: Job, grid: Grid, mailbox: Mailbox) -> Roster | RegisteredRoster:
+    """Return who takes part: nodes that the grid knows, or else those that answer a greeting."""
+    settings, registry = design.settings, registry_of(grid)
+    if registry is not None:
+        return RegisteredRoster(
+            registry,
+            mailbox,
+            min_nodes=settings.min_nodes,
+            node_timeout_s=settings.node_timeout_s,
+        )
+    return Roster(
+        grid,
+        mailbox,
+        layout=job.layout.digest,
+        min_nodes=settings.min_nodes,
+        node_timeout_s=settings.node_timeout_s,
+        reply_timeout_s=job.timeout_s,
     )

@@ -171,11 +171,12 @@ class Committee:
 
         A question to a busy node waits behind its training.
         """
-        eligible = [f for f in self._collector.reachable(branch) if f.node not in excluded]
         busy = self._mailbox.busy_nodes()
         rng = np.random.default_rng([self._collector.seed, _SEATS_STREAM, self._mailbox.last_id])
-        idle = uniform([facts for facts in eligible if facts.node not in busy], count, rng)
-        others = [facts for facts in eligible if facts.node in busy]
+        idle = uniform(self._collector.reachable(branch, excluded | busy), count, rng)
+        if len(idle) == count:
+            return idle
+        others = self._collector.reachable(branch, excluded, among=sorted(busy))
         return idle + uniform(others, count - len(idle), rng)
 
     def _questions(

@@ -34,8 +34,9 @@ from daafl.strategies.mailbox import Mailbox
 from daafl.strategies.monitor import StepFacts, cosine, norm, reported_losses
 from daafl.strategies.pacing import Pacing
 from daafl.strategies.probing import PROBE_RATES
-from daafl.strategies.quality import SCREENED_OUT, QualityControl
+from daafl.strategies.quality import SCREENED_OUT, Kept, QualityControl
 from daafl.strategies.reflecting import Reflector
+from daafl.strategies.registered import RegisteredRoster
 from daafl.strategies.roster import Roster
 from daafl.strategies.schedule import Schedule
 
@@ -97,7 +98,7 @@ class Coordinator:
         branch: Branch,
         *,
         mailbox: Mailbox,
-        roster: Roster,
+        roster: Roster | RegisteredRoster,
         collector: Collector,
         reflector: Reflector,
         quality: QualityControl,
@@ -264,7 +265,8 @@ class Coordinator:
         branch = self.branch
         pacing = self._pacing
         collected = self._collector.collect(branch, pacing)
-        facts = StepFacts(pace=min(len(collected) / pacing.out(len(branch.members)), 1.0))
+        num_senders = sum(len(item.update.senders) for item in collected)
+        facts = StepFacts(pace=min(num_senders / pacing.out(len(branch.members)), 1.0))
         kept = self._quality.screen(branch, collected, facts)
         self._flags = kept.flags
         if kept.flags:
@@ -276,12 +278,12 @@ class Coordinator:
         direction = self._quality.direction(mean)
         facts = replace(
             facts,
-            num_updates=len(kept.updates),
+            num_updates=sum(len(update.senders) for update in kept.updates),
             num_examples=total,
             staleness=branch.version - min(update.version for update in kept.updates),
             cosine=cosine(branch.direction, direction),
             update_norm=norm(self._layout.trained(mean)),
-            mean_client_norm=float(np.mean(kept.norms)),
+            mean_client_norm=_mean_norm(kept),
         )
         if not self._combine(kept.updates):
             tally.rejected[NONFINITE_MODEL] += 1
@@ -408,3 +410,9 @@ class Coordinator:
         raise FederationError(
             f"{fault} (in step {self.step}: {reasons}); {len(self._roster)} nodes are known{said}"
         )
+
+
+def _mean_norm(kept: Kept) -> float | None:
+    """Return the mean length of single updates; ``None`` if there are only sums."""
+    is_summed = any(len(update.senders) > 1 for update in kept.updates)
+    return None if is_summed else float(np.mean(kept.norms))

@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from flwr.serverapp.strategy import FedAvg, Strategy
 
@@ -21,10 +22,16 @@ from daafl.strategies.flower_optimizer import FlowerOptimizer
 from daafl.strategies.monitor import check_observable
 from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.pacing import PACING_KNOBS, Pacing
-from daafl.strategies.regime import Regime, Requirement, standing_down
+from daafl.strategies.regime import Offer, Regime, Requirement, standing_down
 from daafl.strategies.schedule import Override, check_overrides
 from daafl.strategies.selection import Selection
 from daafl.strategies.settings import Settings
+from daafl.strategies.summed_exchange import ExchangeName, SummedExchange, check_summed
+
+OFFERS: Final[Mapping[ExchangeName, Offer]] = MappingProxyType(
+    {"plain": PlainExchange.offers, "summed": SummedExchange.offers}
+)
+"""The exchanges there are, with what they let the coordinator see."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Design:
     ----------
     name, optimizer
         The strategy's name, and the server optimiser that it is or that adapts it.
-    pacing, training, settings, overrides, select
+    pacing, training, settings, overrides, select, exchange
         As given to `Autonomous`.
     loops, absent
         Loops that run, and per loop that cannot the reason in words.
@@ -54,6 +61,7 @@ class Design:
     settings: Settings
     overrides: tuple[Override, ...]
     select: Selection
+    exchange: ExchangeName
     loops: tuple[Loop, ...]
     absent: Mapping[str, str]
     regime: Regime
@@ -86,6 +94,7 @@ def designed(
     loops: Sequence[Loop],
     overrides: Sequence[Override],
     select: Selection,
+    exchange: ExchangeName = "plain",
 ) -> Design:
     """Return the design of a run; parts that cannot run in its regime are left out.
 
@@ -98,10 +107,14 @@ def designed(
     name = type(strategy).__name__
     optimizer = FlowerOptimizer(strategy) if isinstance(strategy, Strategy) else strategy
     inner = optimizer.strategy if isinstance(optimizer, FlowerOptimizer) else optimizer
-    regime = Regime.of(PlainExchange.offers, pacing)
+    if exchange not in OFFERS:
+        raise ConfigError(f"exchange is {exchange!r}, but must be one of {', '.join(OFFERS)}")
+    regime = Regime.of(OFFERS[exchange], pacing)
     lacking = Requirement(individuals=optimizer.needs == "individuals").lacking(regime)
     if lacking:
         raise ConfigError(f"{name} cannot run in this federation: {lacking}")
+    if exchange == "summed":
+        check_summed(loops=loops, pacing=pacing, overrides=overrides)
     absent = standing_down(loops, regime)
     running = tuple(loop for loop in loops if loop.policy.name not in absent)
     check_observable(running)
@@ -116,6 +129,7 @@ def designed(
         settings=settings,
         overrides=tuple(overrides),
         select=select,
+        exchange=exchange,
         loops=running,
         absent=absent,
         regime=regime,
@@ -130,6 +144,7 @@ def designed(
                 replace(settings, checkpoint_every=0, attackers=None),  # they decide nothing
                 overrides,
                 _name_of(select),
+                exchange,
             ],
             running,
         ),

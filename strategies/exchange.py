@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from flwr.app import Array, ArrayRecord, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, MessageType
 
 from daafl.errors import MessageError, StoreError
+from daafl.flower import record_dict
 from daafl.learning.layout import Layout, Packed
 from daafl.learning.update import Update
 from daafl.messages import ARRAYS, CONFIG, NUM_EXAMPLES, PACKED, Assignment
 from daafl.store.tree import Tree
 from daafl.strategies.mailbox import Arrival, Outgoing, Ticket
 from daafl.strategies.regime import Offer
-from daafl.strategies.validation import Accepted, Terms, validated
+from daafl.strategies.validation import Accepted, Sent, Terms, validated
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Exchange(Protocol):
     """A protocol for obtaining the updates of a cohort."""
 
     offers: Offer
+
+    @property
+    def cohort_address(self) -> int | None:
+        """Where a whole cohort is asked at once; ``None`` if each node is asked by itself."""
 
     def begin(self, cohort: Sequence[Member], packed: Packed) -> list[Outgoing]:
         """Return the messages that open the exchange with ``cohort`` over a model."""
@@ -70,27 +75,35 @@ class PlainExchange:
     layout
         Layout of the model.
     memory
-        Nodes and branches of which the last accepted update is remembered, so that it is not
-        accepted again; beyond it, the one that was silent longest is forgotten.
+        Nodes and branches of which the last accepted update is remembered at most, so that it is
+        not accepted again; beyond it, the one that was silent longest is forgotten.
     """
 
     offers = Offer(individuals=True, losses="per_node")
+    cohort_address: int | None = None
 
     def __init__(self, federation: str, layout: Layout, memory: int = 1_000_000) -> None:
         self._federation = federation
         self._layout = layout
         self._memory = memory
         self._last: dict[tuple[str, int], Accepted] = {}  # by branch and node, oldest first
+        self._sent: tuple[Packed, Sent] | None = None  # the base that was last compared with
+        self._newest: dict[str, int] = {}  # version that was asked about last, by branch
 
     def begin(self, cohort: Sequence[Member], packed: Packed) -> list[Outgoing]:
-        """Return one TRAIN message per member; all share one copy of the model."""
+        """Return one TRAIN message per member; all share one copy of the model.
+
+        What was accepted at versions before theirs is forgotten: nobody is asked about them again,
+        and an update that names another version than its ticket is refused in any case.
+        """
+        self._forget(cohort)
         arrays = model_record(packed)
         return [
             Outgoing(
                 member.ticket,
                 member.address,
                 MessageType.TRAIN,
-                RecordDict({ARRAYS: arrays, CONFIG: member.assignment.to_record()}),
+                record_dict({ARRAYS: arrays, CONFIG: member.assignment.to_record()}),
             )
             for member in cohort
         ]
@@ -107,7 +120,17 @@ class PlainExchange:
             raise MessageError("schema", "the reply is empty")
         ticket = arrival.ticket
         sender = (ticket.branch, ticket.node)
-        terms = Terms(self._federation, ticket, self._layout, base, self._last.get(sender))
+        if self._sent is None or self._sent[0] is not base:
+            self._sent = (base, Sent.of(self._layout, base))
+        terms = Terms(
+            self._federation,
+            ticket,
+            self._layout,
+            base,
+            last=self._last.get(sender),
+            num_bytes=arrival.num_bytes,
+            sent=self._sent[1],
+        )
         checked = validated(arrival.content, terms)
         self._remember(sender, Accepted(ticket.version, checked.envelope.sequence))
         update = Update(
@@ -147,6 +170,19 @@ class PlainExchange:
                         "a version and a sequence; use another checkpoint"
                     )
         self._last = last
+
+    def _forget(self, cohort: Sequence[Member]) -> None:
+        newest: dict[str, int] = {}
+        for ticket in (member.ticket for member in cohort):
+            newest[ticket.branch] = max(ticket.version, newest.get(ticket.branch, 0))
+        for branch, version in newest.items():
+            if version > self._newest.get(branch, -1):
+                self._newest[branch] = version
+                self._last = {
+                    sender: last
+                    for sender, last in self._last.items()
+                    if sender[0] != branch or last.version >= version
+                }
 
     def _remember(self, sender: tuple[str, int], accepted: Accepted) -> None:
         self._last.pop(sender, None)

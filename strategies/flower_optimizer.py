@@ -5,8 +5,9 @@ once per version, on a grid of imaginary nodes, for the settings that nodes must
 where several strategies take note of the model they will compare replies with. ``aggregate_train``
 is given replies and returns the next model. Selection, pacing and messages are not the strategy's.
 
-With fresh updates, each is handed over as it was received, and the result is that of Flower's own
-rounds bit for bit. Three things need care for that, and are worth knowing:
+With fresh updates, the result is that of Flower's own rounds bit for bit: a strategy gets each of
+them as it was received, or, if it is known to use nothing but their mean, that mean as Flower
+computes it. Three things need care for that, and are worth knowing:
 
 - FedAdam turns float32 into float64 and is given its own float64 back in the next round. Where a
   strategy's output has another number type than the model, it is kept in the optimiser's state and
@@ -29,11 +30,12 @@ from flwr.serverapp.strategy import Strategy
 
 from daafl.autonomy.plan import Value
 from daafl.errors import ConfigError, FederationError
-from daafl.learning.layout import Layout, Packed
+from daafl.learning.layout import Layout, Packed, Vector
 from daafl.learning.update import Update
 from daafl.strategies.aggregation import weighted_mean
 from daafl.strategies.calling import aggregated, configured
-from daafl.strategies.capabilities import capability_of
+from daafl.strategies.capabilities import capability_of, is_listed
+from daafl.strategies.flower_mean import flower_mean
 from daafl.strategies.flower_records import (
     Arrays,
     array_record,
@@ -57,9 +59,10 @@ class FlowerOptimizer:
     """Adapts a Flower strategy to `ServerOptimizer`.
 
     A strategy that needs individual updates is given one reply per update. One that needs only a
-    mean is given one reply per update while they are all of one node each, fresh, and together not
-    larger than 256 MiB; otherwise it is given a single reply made from their weighted mean, which
-    comes to the same by linearity, up to rounding.
+    mean is given a single reply. While the updates are all of one node each, fresh, and together
+    not larger than 256 MiB, it carries their mean as Flower computes it; a strategy of a user's own
+    is then given one reply per update all the same. Otherwise it carries the mean of the damped
+    updates, which comes to the same by linearity, up to rounding.
 
     The strategy's settings for sampling and evaluation are not used. Flower's task identity must
     have been set, as every running grid does.
@@ -100,6 +103,8 @@ class FlowerOptimizer:
         self.needs = capability.needs
         self.strategy = strategy
         self._rate = capability.rate
+        self._is_listed = is_listed(strategy)
+        self._is_mean = capability.is_mean and self._is_listed
         # The scaled rate belongs to the pacing, and what is captured anew needs no saving.
         self._omit = {*capability.captured, *([self._rate] if self._rate else [])}
         self._pristine = state_of(strategy)
@@ -152,10 +157,15 @@ class FlowerOptimizer:
         if self._packed is None or not np.array_equal(packed, self._packed):
             # Not the model that came of the last step: its unrounded values do not apply.
             self._packed, self._exact, self._settings = packed, {}, None
+        mean = self._exact_mean(packed, updates)
+        if mean is not None and self._is_mean and self._factor == 1.0:
+            self._step += 1
+            self.skipped, self._exact, self._packed = None, {}, mean
+            return mean
         if self._settings is None:
             self._prime()
         old = self._present()
-        messages = replies(layout, packed, self._handed(packed, updates), self.strategy)
+        messages = replies(layout, packed, self._handed(updates, mean), self.strategy)
         record = aggregated(self.strategy, self._step + 1, messages)
         self._step += 1
         self._settings = None
@@ -261,28 +271,49 @@ class FlowerOptimizer:
             raise FederationError(f"{self._name} has no model yet; call init first")
         return {**strategy_arrays(layout, self._packed), **self._exact}
 
-    def _handed(self, packed: Packed, updates: Sequence[Update]) -> Sequence[Update]:
+    def _exact_mean(self, packed: Packed, updates: Sequence[Update]) -> Packed | None:
+        """Return the mean of fresh updates as Flower computes it, for a strategy it is enough for.
+
+        ``None`` if the strategy may look at more, or the updates are not as they were received.
+        """
+        if self.needs == "individuals" or not self._is_listed:
+            return None
+        return flower_mean(self._started(), updates) if _are_fresh(packed, updates) else None
+
+    def _handed(self, updates: Sequence[Update], mean: Packed | None) -> Sequence[Update]:
         """Return the updates as they are handed over: themselves, or their mean as one."""
-        if self.needs == "individuals":
+        if mean is not None:
+            total = sum(update.num_examples for update in updates)
+            return [_together(updates, updates[0].delta, total, received=mean)]
+        packed = self._packed
+        if self.needs == "individuals" or (packed is not None and _are_fresh(packed, updates)):
             return updates
-        is_small = len(updates) * packed.nbytes <= MAX_INDIVIDUAL_BYTES
-        if is_small and all(map(is_untouched, updates)):
-            return updates
-        mean, total = weighted_mean(updates)
-        return [
-            Update(
-                delta=mean,
-                num_examples=total,
-                senders=tuple(sender for update in updates for sender in update.senders),
-                version=max(update.version for update in updates),
-                metrics=_mean_metrics(updates),
-            )
-        ]
+        return [_together(updates, *weighted_mean(updates))]
 
 
 def named_arrays(layout: Layout, packed: Packed) -> ArrayRecord:
     """Return a packed model as the record of named arrays that Flower's users know."""
     return array_record(layout.unpack(packed))
+
+
+def _are_fresh(packed: Packed, updates: Sequence[Update]) -> bool:
+    """Return whether updates are as they were received, and not too large to be kept so."""
+    is_small = len(updates) * packed.nbytes <= MAX_INDIVIDUAL_BYTES
+    return is_small and all(map(is_untouched, updates))
+
+
+def _together(
+    updates: Sequence[Update], delta: Vector, total: float, *, received: Packed | None = None
+) -> Update:
+    """Return one update in place of several; ``delta`` does not count if there is ``received``."""
+    return Update(
+        delta=delta,
+        num_examples=total,
+        senders=updates[0].senders[:1],
+        version=max(update.version for update in updates),
+        metrics=_mean_metrics(updates),
+        received=received,
+    )
 
 
 def _mean_metrics(updates: Sequence[Update]) -> dict[str, float]:

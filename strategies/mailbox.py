@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from heapq import heapify, heappop, heappush
+from itertools import chain
+from typing import Final, Literal, get_args
 
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
@@ -21,12 +24,13 @@ from flwr.serverapp import Grid
 from daafl.errors import FederationError
 from daafl.flower import failure_name
 from daafl.messages import Assignment
-from daafl.strategies.clock import Clock, WallClock
-from daafl.strategies.payload import cohort_bytes, content_bytes
+from daafl.payload import cohort_bytes, content_bytes
+from daafl.strategies.clock import Announcing, Clock, WallClock
 
 log: Final = logging.getLogger(__name__)
 
 Purpose = Literal["hello", "train", "probe", "evaluate", "vote"]
+PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
 FORGET_AFTER: Final = 3.0  # timeouts after which a silent node may be asked again
 TIMEOUT: Final = "timeout"  # why a ticket failed: its node was silent until it was due
 UNSENT: Final = "unsent"  # ... or the grid did not take the message
@@ -43,7 +47,8 @@ class Ticket:
     purpose
         What was asked.
     node
-        Logical id of the node; for ``hello`` the address, since the id is not known yet.
+        Logical id of the node; for ``hello`` the address, since the id is not known yet, and for a
+        whole cohort `daafl.messages.COHORT_NODE`.
     branch, version
         The model that was sent; ``version`` is -1 if none was.
     draw
@@ -56,6 +61,9 @@ class Ticket:
         What a node was asked, if it was asked to train; it is asked the same again after a restart.
     num_examples
         Training examples the node says it holds; a report of many more is refused.
+    nodes, draws
+        Logical ids of the members of a cohort that is asked as a whole, ascending, and the draw of
+        each; empty for a single node.
     """
 
     id: int
@@ -69,6 +77,18 @@ class Ticket:
     is_live: bool = True
     assignment: Assignment | None = None
     num_examples: int = 0
+    nodes: tuple[int, ...] = ()
+    draws: tuple[int, ...] = ()
+
+    @property
+    def num_asked(self) -> int:
+        """How many nodes were asked."""
+        return len(self.nodes) or 1
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """Logical ids of all nodes that were asked."""
+        return self.nodes or (self.node,)
 
     @property
     def forget_at_s(self) -> float:
@@ -82,12 +102,14 @@ class Arrival:
 
     ``content`` is the reply; ``None`` when there is none, and ``error`` then says why in a word:
     ``timeout``, ``unsent``, or one of `daafl.flower.FAILURE_NAMES`. It is empty otherwise.
+    ``num_bytes`` is the size of the reply, where it has been counted.
     """
 
     ticket: Ticket
     content: RecordDict | None
     error: str
     at_s: float
+    num_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +163,8 @@ class Mailbox:
         self._clock = clock
         self._out: dict[str, Ticket] = {}  # by Flower's message id, in the order of sending
         self._unsent: set[str] = set()
+        self._num_live: Counter[tuple[Purpose, str]] = Counter()  # nodes, by purpose and branch
+        self._due: list[tuple[float, str]] = []  # a heap; also holds dates that were overtaken
         self._receivers: dict[Purpose, Callable[[Arrival], None]] = {}
         self._asked: dict[int, list[Arrival]] = {}  # by ticket: where `ask` waits for it
         self._last_id = 0
@@ -163,6 +187,10 @@ class Mailbox:
         self._last_id += 1
         return self._last_id
 
+    def skip_ids(self, count: int) -> None:
+        """Count so many tickets as given out."""
+        self._last_id += count
+
     @property
     def last_id(self) -> int:
         """The id given out last; seeds everything that must differ from ticket to ticket."""
@@ -172,13 +200,19 @@ class Mailbox:
         """Return the tickets whose replies still count, oldest first."""
         return [t for t in self._out.values() if t.is_live and t.purpose in purposes]
 
+    def num_live(self, purpose: Purpose, branch: str) -> int:
+        """Return how many nodes were asked for a branch whose replies still count."""
+        return self._num_live[purpose, branch]
+
     def busy_nodes(self) -> set[int]:
         """Return the logical ids of nodes that have not answered yet, late ones included."""
-        return {t.node for t in self._out.values() if t.purpose != "hello"}
+        asked = [t.asked for t in self._out.values() if t.purpose != "hello"]
+        return set(chain.from_iterable(asked))
 
     def late_nodes(self) -> set[int]:
         """Return the logical ids of nodes that still owe an answer which no longer counts."""
-        return {t.node for t in self._out.values() if t.purpose != "hello" and not t.is_live}
+        asked = [t.asked for t in self._out.values() if t.purpose != "hello" and not t.is_live]
+        return set(chain.from_iterable(asked))
 
     def send(self, outgoing: Sequence[Outgoing]) -> None:
         """Push messages; the order of ``outgoing`` is the order of their ids.
@@ -209,9 +243,11 @@ class Mailbox:
         for item, message_id in zip(outgoing, message_ids, strict=True):
             # A SuperLink gives no id to a message it cannot pass on.
             key = message_id or f"{UNSENT}-{item.ticket.id}"
-            self._out[key] = item.ticket
             if not message_id:
                 self._unsent.add(key)
+            self._out[key] = item.ticket
+            self._num_live[item.ticket.purpose, item.ticket.branch] += item.ticket.num_asked
+            heappush(self._due, (self._next_s(key, item.ticket), key))
         self.bytes_down += sum(sizes)
 
     def state(self) -> MailboxState:
@@ -239,6 +275,11 @@ class Mailbox:
         """
         self._out = dict(state.out) if is_still_out else {}
         self._unsent = set(state.unsent) if is_still_out else set()
+        self._num_live = Counter()
+        for ticket in self.live(*PURPOSES):
+            self._num_live[ticket.purpose, ticket.branch] += ticket.num_asked
+        self._due = [(self._next_s(*item), item[0]) for item in self._out.items()]
+        heapify(self._due)
         self._last_id = state.last_id
         self.bytes_up, self.bytes_down = state.bytes_up, state.bytes_down
         self.last_failure, self._told = state.last_failure, set(state.told)
@@ -248,9 +289,9 @@ class Mailbox:
 
         Their nodes stay busy until they answer or are given up: a node does one thing at a time.
         """
-        chosen = [k for k, t in self._out.items() if t.is_live and should_abandon(t)]
-        for message_id in chosen:
-            self._out[message_id] = replace(self._out[message_id], is_live=False)
+        chosen = [item for item in self._out.items() if item[1].is_live and should_abandon(item[1])]
+        for key, ticket in chosen:
+            self._give_up_on(key, ticket)
         return len(chosen)
 
     def pump(self, until: Callable[[], bool], deadline_s: float) -> bool:
@@ -266,7 +307,7 @@ class Mailbox:
             now_s = self._clock.now_s()
             if now_s >= deadline_s or not self._out:
                 return False
-            next_s = min(deadline_s, *(self._next_s(*item) for item in self._out.items()))
+            next_s = min(deadline_s, self._next_due_s())
             self._clock.wait(max(next_s - now_s, 0.0))
             self._collect()
             self._expire()
@@ -318,23 +359,49 @@ class Mailbox:
             return ticket.forget_at_s
         return -math.inf if key in self._unsent else ticket.due_by_s
 
+    def _next_due_s(self) -> float:
+        """Return when something happens to any ticket by itself."""
+        while self._due and not self._is_due(*self._due[0]):
+            heappop(self._due)
+        return self._due[0][0] if self._due else math.inf
+
+    def _is_due(self, at_s: float, key: str) -> bool:
+        """Return whether a due date is that of the ticket as it is now."""
+        ticket = self._out.get(key)
+        return ticket is not None and at_s == self._next_s(key, ticket)
+
+    def _give_up_on(self, key: str, ticket: Ticket) -> None:
+        """Stop counting on a live ticket; its node stays busy."""
+        self._out[key] = late = replace(ticket, is_live=False)
+        self._num_live[ticket.purpose, ticket.branch] -= ticket.num_asked
+        heappush(self._due, (late.forget_at_s, key))
+
+    def _pullable(self) -> list[str]:
+        """Return the ids of messages to ask the grid about."""
+        if isinstance(self._grid, Announcing):
+            return [key for key in self._grid.arrived() if key in self._out]
+        return [key for key in self._out if key not in self._unsent]
+
     def _collect(self) -> None:
         now_s = self._clock.now_s()
-        keys = [key for key in self._out if key not in self._unsent]
+        keys = self._pullable()
         for reply in self._grid.pull_messages(keys) if keys else ():
             ticket = self._out.pop(reply.metadata.reply_to_message_id, None)
             if ticket is None:
                 continue
+            if ticket.is_live:
+                self._num_live[ticket.purpose, ticket.branch] -= ticket.num_asked
             if isinstance(self._clock, WallClock):
                 self._clock.heard()
-            content = None if reply.has_error() else reply.content
             if reply.has_error():
                 self._take_note(ticket, reply.error)
-            if content is not None:
-                self.bytes_up += content_bytes(content)
+                arrival = Arrival(ticket, None, failure_name(reply.error), now_s)
+            else:
+                num_bytes = content_bytes(reply.content)
+                self.bytes_up += num_bytes
+                arrival = Arrival(ticket, reply.content, "", now_s, num_bytes)
             if ticket.is_live:
-                error = failure_name(reply.error) if reply.has_error() else ""
-                self._file(Arrival(ticket, content, error, now_s))
+                self._file(arrival)
 
     def _take_note(self, ticket: Ticket, error: Error) -> None:
         """Remember what a failing node said; people are told once for each kind of failure."""
@@ -352,11 +419,19 @@ class Mailbox:
 
     def _expire(self) -> None:
         now_s = self._clock.now_s()
-        for key, ticket in list(self._out.items()):
-            if self._out.get(key) is not ticket or now_s < self._next_s(key, ticket):
+        due: dict[str, float] = {}
+        while self._next_due_s() <= now_s:
+            at_s, key = heappop(self._due)
+            due[key] = at_s
+        if not due:
+            return
+        for key, at_s in due.items():  # a receiver that waits is to find them as well
+            heappush(self._due, (at_s, key))
+        for key, ticket in [item for item in self._out.items() if item[0] in due]:
+            if self._out.get(key) is not ticket:
                 continue  # answered meanwhile, if a receiver before has waited for something
             if ticket.is_live:
-                self._out[key] = replace(ticket, is_live=False)
+                self._give_up_on(key, ticket)
                 error = UNSENT if key in self._unsent else TIMEOUT
                 self._file(Arrival(ticket, None, error, now_s))
             else:

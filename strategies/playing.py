@@ -34,6 +34,15 @@ class WritesRounds(Protocol):
         """Size of the file after its last line, which is on the disk."""
 
 
+@runtime_checkable
+class TrainsTogether(Protocol):
+    """A grid that trains many nodes as one."""
+
+    @property
+    def trainer(self) -> str:
+        """How, and why, in words."""
+
+
 @dataclass(frozen=True)
 class History:
     """How far a run has come, apart from the state of its parts.
@@ -224,7 +233,7 @@ class Attempt:
             self.checkpoints.write(step, {"history": plain(history), "parts": parts})
 
     def _announce(self, *, resumed_after: int | None) -> None:
-        settings = self.design.settings
+        settings, grid = self.design.settings, self.parts.grid
         info = RunInfo(
             task=settings.task,
             strategy=self.design.name,
@@ -236,6 +245,7 @@ class Attempt:
             absent=self.design.absent,
             attackers=settings.attackers,
             resumed_after=resumed_after,
+            trainer=grid.trainer if isinstance(grid, TrainsTogether) else "",
         )
         for observer in self.observers:
             observer.started(info)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from daafl.errors import FederationError, MessageError
 from daafl.messages import CONFIG, QUERY_HELLO, Assignment, Hello
 from daafl.strategies.mailbox import Arrival, Mailbox, Outgoing, Ticket
+from daafl.strategies.pool import Pool
 from daafl.strategies.selection import NodeFacts
 from daafl.strategies.validation import check_records
 
@@ -37,15 +38,19 @@ class RosterState:
         Greetings not answered.
     facts, claims, holders, refused
         As the roster knows them.
+    num_registered
+        Nodes of a grid that knows them by itself; nobody is greeted there, and nothing else is
+        held.
     """
 
-    greeted: tuple[int, ...]
-    ticket_ids: tuple[tuple[int, int], ...]
-    failed: tuple[tuple[int, int], ...]
-    facts: tuple[NodeFacts, ...]
-    claims: tuple[tuple[int, int], ...]
-    holders: tuple[tuple[int, int], ...]
-    refused: tuple[tuple[int, str], ...]
+    greeted: tuple[int, ...] = ()
+    ticket_ids: tuple[tuple[int, int], ...] = ()
+    failed: tuple[tuple[int, int], ...] = ()
+    facts: tuple[NodeFacts, ...] = ()
+    claims: tuple[tuple[int, int], ...] = ()
+    holders: tuple[tuple[int, int], ...] = ()
+    refused: tuple[tuple[int, str], ...] = ()
+    num_registered: int = 0
 
 
 class Roster:
@@ -81,8 +86,10 @@ class Roster:
         self._reply_timeout_s = reply_timeout_s
         self._greeted: set[int] = set()
         self._ticket_ids: dict[int, int] = {}  # a repeated greeting keeps its identity
+        self._settled: list[int] | None = None  # nodes present, if there is nobody to greet
         self._failed: Counter[int] = Counter()  # greetings not answered, by address
         self._facts: dict[int, NodeFacts] = {}
+        self._nodes: tuple[int, ...] | None = None  # those there are facts about, if not changed
         self._claims: dict[int, int] = {}
         self._holders: dict[int, int] = {}  # by refused address: who has the same logical id
         self.refused: dict[int, str] = {}
@@ -92,9 +99,11 @@ class Roster:
         return len(self._facts)
 
     @property
-    def nodes(self) -> tuple[int, ...]:
+    def nodes(self) -> Sequence[int]:
         """Logical ids of all nodes that are here, ascending."""
-        return tuple(sorted(self._facts))
+        if self._nodes is None:
+            self._nodes = tuple(sorted(self._facts))
+        return self._nodes
 
     @property
     def min_nodes(self) -> int:
@@ -109,6 +118,14 @@ class Roster:
     def facts(self, nodes: Iterable[int]) -> list[NodeFacts]:
         """Return what is known about those of ``nodes`` that are here."""
         return [self._facts[node] for node in nodes if node in self._facts]
+
+    def pool(self, members: Sequence[int], out: Collection[int]) -> Pool:
+        """Return those of ``members``, in ascending order, that are here and not ``out``."""
+        return Pool([node for node in members if node in self._facts], out, self.facts)
+
+    def num_examples(self, nodes: Sequence[int]) -> int:
+        """Return how many examples ``nodes`` hold together."""
+        return sum(facts.num_examples for facts in self.facts(nodes))
 
     def state(self) -> RosterState:
         """Return what is known about nodes."""
@@ -136,7 +153,7 @@ class Roster:
         if not is_same_run:
             return
         self._greeted, self._failed = set(state.greeted), Counter(dict(state.failed))
-        self._facts = {facts.node: facts for facts in state.facts}
+        self._facts, self._nodes = {facts.node: facts for facts in state.facts}, None
         self._claims, self._holders = dict(state.claims), dict(state.holders)
         self.refused = dict(state.refused)
 
@@ -183,12 +200,16 @@ class Roster:
 
     def _greet(self) -> None:
         """Send a greeting to every node that has appeared since the last call."""
-        present = set(self._grid.get_node_ids())
+        addresses = list(self._grid.get_node_ids())
+        if addresses == self._settled:
+            return
+        present = set(addresses)
         self._leave_out_all_but(present)
         new = sorted(
             address for address in present - self._greeted if self._failed[address] < MAX_GREETINGS
         )
         self._greeted.update(new)
+        self._settled = addresses
         for address in new:
             if address not in self._ticket_ids:
                 self._ticket_ids[address] = self._mailbox.next_id()
@@ -221,12 +242,14 @@ class Roster:
         self._greeted = (self._greeted & present) - waiting
         self._failed = Counter({a: n for a, n in self._failed.items() if a in present})
         self._facts = {n: facts for n, facts in self._facts.items() if facts.address in present}
+        self._nodes = None
         self._claims = {n: claim for n, claim in self._claims.items() if n in self._facts}
         self._holders = {a: b for a, b in self._holders.items() if a in self._greeted}
         self.refused = {a: reason for a, reason in self.refused.items() if a in present}
 
     def _receive(self, arrival: Arrival) -> None:
         address = arrival.ticket.node
+        self._settled = None
         if arrival.content is None:
             self._greeted.discard(address)  # silent or broken now; greet it once more
             self._failed[address] += 1
@@ -244,6 +267,7 @@ class Roster:
             log.warning("%s", self.refused[address])
             return
         self.refused.pop(address, None)
+        self._nodes = None
         self._claims[hello.node] = hello.num_nodes
         self._facts[hello.node] = NodeFacts(hello.node, address, hello.num_examples, hello.software)
 

@@ -41,6 +41,7 @@ WEIGHT_CAP: Final = 2.0  # examples a node may claim, in medians of the step
 MAX_TRUSTED_SCORES: Final = 64
 NO_LENGTH: Final = 1e-30  # a norm below has no direction in single precision
 
+NO_SKETCH: Final[Sketch] = np.empty(0, np.float32)
 _SKETCH_STREAM: Final = 3  # keeps the sketch's signs apart from other seeded draws of the run
 
 
@@ -51,7 +52,7 @@ class Evidence:
     Parameters
     ----------
     sketch
-        Of the part of the delta that gradients move.
+        Of the part of the delta that gradients move; empty if nobody looks at it.
     norm
         Exact Euclidean length of that part; infinite if it is beyond its number type.
     """
@@ -77,8 +78,10 @@ class Examiner:
         sketch_seed = int(np.random.SeedSequence([seed, _SKETCH_STREAM]).generate_state(1)[0])
         self._sketcher = Sketcher(num_trained, seed=sketch_seed)
 
-    def evidence(self, delta: Vector) -> Evidence:
-        """Return the evidence of an update, in one pass over it."""
+    def evidence(self, delta: Vector, *, is_screened: bool = True) -> Evidence:
+        """Return the evidence of an update, in one pass over it; what is needed of it."""
+        if not is_screened:
+            return Evidence(NO_SKETCH, self._sketcher.norm(self._layout.trained(delta)))
         return Evidence(*self._sketcher.sketch_and_norm(self._layout.trained(delta)))
 
 

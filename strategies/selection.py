@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class NodeFacts:
     num_examples
         Training examples the node says it holds.
     software
-        Name and version of the node's software.
+        Name and version of the node's software; empty where nobody said.
     """
 
     node: int
@@ -40,6 +40,14 @@ class Selection(Protocol):
         """Return at most ``count`` logical ids out of ``candidates``."""
 
 
+@runtime_checkable
+class Drawable(Protocol):
+    """Candidates that can be drawn from without looking at each of them."""
+
+    def drawn(self, count: int, rng: np.random.Generator) -> list[int]:
+        """Return what `uniform` would return if it looked at each candidate."""
+
+
 def uniform(candidates: Sequence[NodeFacts], count: int, rng: np.random.Generator) -> list[int]:
     """Return ``count`` nodes drawn uniformly without replacement, in ascending order.
 
@@ -52,6 +60,8 @@ def uniform(candidates: Sequence[NodeFacts], count: int, rng: np.random.Generato
     >>> uniform(nodes, 5, np.random.default_rng(0))
     [0, 1, 2, 3, 4]
     """
+    if isinstance(candidates, Drawable):
+        return candidates.drawn(count, rng)
     nodes = sorted(facts.node for facts in candidates)
     if count >= len(nodes):
         return nodes

@@ -13,7 +13,7 @@ This is about nodes that fail. Nodes whose updates are well formed and harmful a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -135,25 +135,29 @@ def struck(conduct: Conduct, node: int, reason: str, rule: Discipline | None) ->
 
 def acquitted(conduct: Conduct, node: int) -> Conduct:
     """Return the conduct after a good update of a node, which ends its parole."""
-    record = conduct.of(node)
-    if not record.is_on_parole or record.until > conduct.step:
+    record = conduct.records.get(str(node))
+    if record is None or not record.is_on_parole or record.until > conduct.step:
         return conduct
     return _with(conduct, node, replace(record, strikes=record.strikes / 2, is_on_parole=False))
 
 
-def barred(conduct: Conduct, members: Iterable[int], *, least: int) -> frozenset[int]:
+def barred(conduct: Conduct, members: Collection[int], *, least: int) -> frozenset[int]:
     """Return the members that get no assignment now.
 
     Half of the members, and ``least`` of them, stay in play whatever they did. If there is no room
     for all that are in quarantine, those are left out that came first, whoever gets worse since.
     """
-    if not conduct.records:
+    serving = [
+        (record.since, int(node))
+        for node, record in conduct.records.items()
+        if record.until > conduct.step
+    ]
+    if not serving:
         return frozenset()
-    everyone = sorted(members)
-    room = len(everyone) - max(least, math.ceil(len(everyone) / 2))
-    serving = [node for node in everyone if conduct.of(node).until > conduct.step]
-    serving.sort(key=lambda node: conduct.of(node).since)  # stable: equals in order of their ids
-    return frozenset(serving[: max(room, 0)])
+    among = members if isinstance(members, range) else frozenset(members)
+    room = len(among) - max(least, math.ceil(len(among) / 2))
+    ordered = [node for _, node in sorted(serving) if node in among]
+    return frozenset(ordered[: max(room, 0)])
 
 
 def _with(conduct: Conduct, node: int, record: Record) -> Conduct:

@@ -50,8 +50,9 @@ from daafl.messages import (
     Assignment,
     Envelope,
 )
+from daafl.payload import content_bytes
+from daafl.sensing import checked_reading
 from daafl.strategies.mailbox import Ticket
-from daafl.strategies.payload import content_bytes
 
 CHECKS: Final = (
     "schema",
@@ -79,6 +80,7 @@ LEAST_LOSS: Final = -1e6  # a density may have a loss below zero, but none that 
 MOST_GROWTH: Final = 1e3  # root mean square of a difference over 1 + that of the weights sent
 MOST_STATISTICS: Final = 1e9  # the same with running statistics, which take on the data's scale
 
+_PLAIN: Final = frozenset({int, float, bool})  # of one size each
 Outcome = Literal["passed", "not applicable"]
 
 
@@ -88,6 +90,33 @@ class Accepted:
 
     version: int
     sequence: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """A model that was sent, and how far training can move it; the same for a whole cohort.
+
+    Parameters
+    ----------
+    vector
+        Its values.
+    most_trained, most
+        Largest root mean square of a change: of what gradients move, and of everything.
+    """
+
+    vector: Vector
+    most_trained: float
+    most: float
+
+    @classmethod
+    def of(cls, layout: Layout, base: Packed) -> Sent:
+        """Return what holds for a packed model."""
+        vector = layout.vector(base)
+        trained = layout.trained(vector)
+        most_trained = MOST_GROWTH * (1.0 + _root_mean_square(trained))
+        if trained is vector:
+            return cls(vector, most_trained, most_trained)
+        return cls(vector, most_trained, MOST_STATISTICS * (1.0 + _root_mean_square(vector)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +133,10 @@ class Terms:
         Layout and values of the model that was sent.
     last
         The last update accepted of this node on this branch; ``None`` before the first.
+    num_bytes
+        Size of the reply, if it is known; ``None`` to have it counted.
+    sent
+        What a difference to ``base`` is held to, if it is known; ``None`` to have it worked out.
     """
 
     federation: str
@@ -111,6 +144,8 @@ class Terms:
     layout: Layout
     base: Packed
     last: Accepted | None = None
+    num_bytes: int | None = None
+    sent: Sent | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,18 +187,19 @@ def validated(content: RecordDict, terms: Terms) -> Validated:
     check_records(content)
     envelope = _envelope(content)
     metrics = _metrics(content)
-    packed = _packed(content, layout)
+    packed = _packed(content, layout, terms.num_bytes)
     _check_freshness(envelope, terms, assignment.plan_hash)
     signature = _absent("signature", envelope.signature)
     claim = _absent("privacy_claim", envelope.privacy_claim)
     _check_sample_count(metrics, ticket.num_examples)
     _check_plausibility(metrics)
     _check_telemetry(content, assignment.local_steps)
-    sent = layout.vector(terms.base)
+    sent = terms.sent or Sent.of(layout, terms.base)
     with np.errstate(over="ignore", invalid="ignore"):  # refused in the next line
-        delta = layout.vector(packed) - sent
-    _check_finiteness(delta)
-    _check_norm(delta, sent, layout)
+        delta = layout.vector(packed) - sent.vector
+        square = float(delta @ delta)
+    _check_finiteness(delta, square)
+    _check_norm(delta, square, sent, layout)
     if not math.isfinite(metrics.get(TRAIN_LOSS, 0.0)):
         metrics[TRAIN_LOSS] = math.inf
     checks: dict[str, Outcome] = dict.fromkeys(CHECKS, "passed")
@@ -186,11 +222,12 @@ def check_records(content: RecordDict) -> None:
             raise MessageError(
                 "schema", f"record {name!r} has {len(record)} entries, at most {MAX_ENTRIES}"
             )
-        if any(len(key) > MAX_TEXT for key in record):
+        if max(map(len, record.keys()), default=0) > MAX_TEXT:
             raise MessageError("schema", f"a name in {name!r} is longer than {MAX_TEXT} characters")
         if not isinstance(record, ArrayRecord):
             for key, value in record.items():
-                _check_value(f"{name}[{key[:40]!r}]", value)
+                if type(value) not in _PLAIN:
+                    _check_value(f"{name}[{key[:40]!r}]", value)
 
 
 def _check_value(name: str, value: object) -> None:
@@ -221,13 +258,14 @@ def _metrics(content: RecordDict) -> dict[str, float]:
     return {key: as_float(value) for key, value in record.items() if not isinstance(value, list)}
 
 
-def _packed(content: RecordDict, layout: Layout) -> Packed:
+def _packed(content: RecordDict, layout: Layout, num_bytes: int | None) -> Packed:
     """Return the model (*schema*, *size*, *dtype*, *shape*); its header tells all four."""
     record = content.get(ARRAYS)
     if not isinstance(record, ArrayRecord) or list(record) != [PACKED]:
         raise MessageError("schema", f"the update has no record {ARRAYS!r} with one packed array")
     packed = decoded(record[PACKED], np.dtype(np.uint8), (layout.num_bytes,))
-    size, most = content_bytes(content), layout.num_bytes + MAX_BESIDE
+    size = content_bytes(content) if num_bytes is None else num_bytes
+    most = layout.num_bytes + MAX_BESIDE
     if size > most:
         raise MessageError("size", f"the reply has {size} bytes, at most {most} are accepted")
     return packed
@@ -301,7 +339,10 @@ def _check_plausibility(metrics: Mapping[str, float]) -> None:
 
 
 def _check_telemetry(content: RecordDict, asked_steps: int) -> None:
-    """Refuse reports of more work than was asked for, or of negative time (*plausibility*)."""
+    """Refuse reports of more work than was asked for, or of negative time (*plausibility*).
+
+    Whatever else is in the record must be a reading that a sensor can show (see `daafl.sensing`).
+    """
     record = content.get(TELEMETRY)
     if record is None:
         return
@@ -315,28 +356,32 @@ def _check_telemetry(content: RecordDict, asked_steps: int) -> None:
             raise MessageError(
                 "plausibility", f"{key} is {as_float(value):g}, not within [0, {most:g}]"
             )
+    for key, value in record.items():
+        if key not in (STEPS, SECONDS):
+            checked_reading(key, value)
 
 
-def _check_finiteness(delta: Vector) -> None:
+def _check_finiteness(delta: Vector, square: float) -> None:
     # A finite sum of squares has finite summands; only else it takes a second look to know.
-    if not math.isfinite(_square(delta)) and not np.isfinite(delta).all():
+    if not math.isfinite(square) and not np.isfinite(delta).all():
         raise MessageError("finiteness", "the update holds NaN or infinity")
 
 
-def _check_norm(delta: Vector, sent: Vector, layout: Layout) -> None:
+def _check_norm(delta: Vector, square: float, sent: Sent, layout: Layout) -> None:
     """Refuse a change that no training makes, as one of 1e38 in float32 (*norm*).
 
     The root mean square of the change is at most `MOST_GROWTH` times 1 plus that of the model that
     was sent. Statistics and counters take on the data's scale and have their own, wider bound.
     """
-    trained = layout.trained(delta)
-    _check_growth(trained, layout.trained(sent), MOST_GROWTH)
-    if trained is not delta:
-        _check_growth(delta, sent, MOST_STATISTICS)
+    trained, found = layout.trained(delta), math.sqrt(square / max(len(delta), 1))
+    if trained is delta:
+        _check_growth(found, sent.most_trained)
+        return
+    _check_growth(_root_mean_square(trained), sent.most_trained)
+    _check_growth(found, sent.most)
 
 
-def _check_growth(delta: Vector, sent: Vector, most: float) -> None:
-    found, limit = _root_mean_square(delta), most * (1.0 + _root_mean_square(sent))
+def _check_growth(found: float, limit: float) -> None:
     if not found <= limit:
         raise MessageError(
             "norm", f"weights change by {found:.3g} (root mean square), at most by {limit:.3g}"
@@ -344,12 +389,8 @@ def _check_growth(delta: Vector, sent: Vector, most: float) -> None:
 
 
 def _root_mean_square(vector: Vector) -> float:
-    return math.sqrt(_square(vector) / max(len(vector), 1))
-
-
-def _square(vector: Vector) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(vector @ vector)
+        return math.sqrt(float(vector @ vector) / max(len(vector), 1))
 
 
 def checked_evaluation(content: RecordDict, claimed: int) -> dict[str, float]:

@@ -10,7 +10,15 @@ from pathlib import Path
 import flwr
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.supercore.task_identity import TaskIdentity
@@ -170,6 +178,33 @@ def test_copying_a_record_isolates_it_from_its_source() -> None:
     record = ConfigRecord({"lr": 0.1})
     record.copy().pop("lr")
     assert record == ConfigRecord({"lr": 0.1})
+
+
+def test_a_record_made_without_checks_equals_one_made_with_them() -> None:
+    values: dict[str, bool | bytes | float | int | str | list[int]] = {
+        "lr": 0.1,
+        "steps": 3,
+        "is-live": True,
+        "name": "main",
+        "key": b"k",
+        "nodes": [1, 2],
+    }
+    fast, checked = flower.config_record(values), ConfigRecord(values)
+    assert fast == checked
+    assert pickle.loads(pickle.dumps(fast)) == checked
+    fast["steps"] = 4
+    assert values["steps"] == 3
+    with pytest.raises(TypeError):
+        fast["steps"] = object()  # what is added later is checked
+
+
+def test_records_are_put_together_without_checks_as_with_them() -> None:
+    records = {"config": ConfigRecord({"steps": 3}), "metrics": MetricRecord({"loss": 0.5})}
+    fast, checked = flower.record_dict(records), RecordDict(records)
+    assert fast == checked
+    assert pickle.loads(pickle.dumps(fast)) == checked
+    with pytest.raises(TypeError):
+        fast["more"] = 1  # type: ignore[assignment]  # what is added later is checked
 
 
 def test_quiet_logs_drop_narration_and_keep_warnings(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,8 +12,8 @@ from click.shell_completion import CompletionItem
 
 from daafl.cli.reporting import RUNS, run_folders
 from daafl.config.groups import default_options, option_groups
-from daafl.config.nearest import suggestion
 from daafl.errors import ConfigError
+from daafl.nearest import suggestion
 
 _RUNS = "runs"
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
       daafl run strategy=fedadam strategy.eta=0.1 pacing=buffered
       daafl run loop/learning_rate=off training.lr=0.05     choose the rate yourself
       daafl run task=my_task.py:MyTask                      a task of your own
+      daafl run scenario=./mine.yaml                        faults and drift on your schedule
       daafl run output_dir=results/first seed=1
       daafl run --multirun seed=0,1,2 strategy=fedavg,fedadam
       daafl run --cfg job strategy=fedadam                  show, do not run

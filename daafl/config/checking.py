@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
-from daafl.config.nearest import suggestion
 from daafl.errors import ConfigError
+from daafl.nearest import suggestion
 
 _WORDS: Final[Mapping[object, str]] = {
     int: "an integer",

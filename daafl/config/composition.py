@@ -24,10 +24,10 @@ from yaml import YAMLError
 from daafl.config.checking import check_call
 from daafl.config.groups import CONFIG_MODULE, option_groups
 from daafl.config.masking import MASK, presentable
-from daafl.config.nearest import suggestion
 from daafl.config.overrides import OWN_TASK, Groups, check_choice, explain_key, lines, read
 from daafl.config.root import Root
 from daafl.errors import ConfigError
+from daafl.nearest import suggestion
 
 _CONFIG_NAME: Final = "config"
 _OWN_TASK_TARGET: Final = "daafl.config.own_task.own_task"

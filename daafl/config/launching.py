@@ -15,11 +15,13 @@ from daafl.config.checking import check_call
 from daafl.config.composition import Composition
 from daafl.config.overrides import OWN_TASK
 from daafl.config.own_task import came_through, explained, file_of_task
+from daafl.config.root import Root
 from daafl.errors import ConfigError, DaaflError, DataError, FederationError, StoreError
 from daafl.federation import RunResult, run
 from daafl.learning.task import Task
 from daafl.observability.events import Observer
 from daafl.observability.progress import Mode
+from daafl.simulation.scenario import Scenario, read_scenario, scenario_of
 from daafl.strategies import Override
 
 FRESH: Final = "fresh"
@@ -37,13 +39,14 @@ def parts(composition: Composition) -> dict[str, Any]:
     # What can be refused without loading data comes first; the task contains the partitioner.
     arguments: dict[str, Any] = {
         "pacing": _part(config, "pacing"),
+        "exchange": _exchange(config.get("exchange")),
         "training": _part(config, "training"),
         "stopping": _part(config, "stopping"),
         "loops": [
             built(node, f"loop.{name}") for name, node in config.get("loop", {}).items() if node
         ],
         "overrides": [_override(item, index) for index, item in enumerate(root.overrides)],
-        "devices": _part(config, "devices"),
+        "fleet": _part(config, "fleet"),
         "attack": _part(config, "attack"),
         "strategy": _part(config, "strategy"),
         "grid": _part(config, "grid"),
@@ -51,12 +54,14 @@ def parts(composition: Composition) -> dict[str, Any]:
         "num_rounds": root.num_rounds,
         "evaluate_every": root.evaluate_every,
         "workers": root.workers,
+        "trainer": root.trainer,
         "baseline": root.baseline,
         "checkpoint_every": root.checkpoint_every,
         "seed": root.seed,
         "knowledge": _knowledge(root.knowledge),
     }
     _part(config, "partition")
+    arguments["scenario"] = scenario = _scenario(config.get("scenario"), root)
     arguments["task"] = task = _part(config, "task")
     if not isinstance(task, Task):
         raise ConfigError(f"task is {type(task).__name__}, but must be a Task; choose task=NAME")
@@ -65,6 +70,11 @@ def parts(composition: Composition) -> dict[str, Any]:
             task.node_data(0, root.num_nodes)
         except DataError as error:
             raise ConfigError(f"task with num_nodes={root.num_nodes}: {error}") from error
+        if scenario is not None:
+            try:
+                scenario.drifting(task)
+            except DataError as error:
+                raise ConfigError(f"scenario {scenario.name}: {error}") from error
     return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -120,6 +130,20 @@ def _part(config: Mapping[str, Any], name: str) -> Any:
     """Return the object of a group; ``None`` if the group is off."""
     node = config.get(name)
     return built(node, name) if node else None
+
+
+def _exchange(node: Any) -> str | None:
+    """Return the name of an exchange; ``None`` for the usual one."""
+    return str(node["name"]) if isinstance(node, Mapping) and "name" in node else None
+
+
+def _scenario(node: Any, root: Root) -> Scenario | None:
+    """Return the scenario of a group's option, or of a file of one's own; ``None`` for none."""
+    if not node:
+        return None
+    if set(node) == {"path"}:
+        return read_scenario(str(node["path"]), num_nodes=root.num_nodes, seed=root.seed)
+    return scenario_of(node, num_nodes=root.num_nodes, seed=root.seed)
 
 
 def _knowledge(text: str) -> Path | None:

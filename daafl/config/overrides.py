@@ -15,13 +15,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from daafl.config.groups import Option, option_names
-from daafl.config.nearest import suggestion
 from daafl.errors import ConfigError
+from daafl.nearest import suggestion
 
 Groups = Mapping[str, tuple[Option, ...]]
 
 _TASK: Final = "task"
-OWN_TASK: Final = "custom"
+_SCENARIO: Final = "scenario"
+OWN: Final = "custom"
+OWN_TASK: Final = OWN
+"""The option of a group that stands for a file of one's own."""
 
 
 def read(text: str) -> Override:
@@ -89,17 +92,19 @@ def swept_keys(overrides: Sequence[str]) -> list[str]:
 
 
 def lines(override: Override) -> list[str]:
-    """Return what Hydra is given for an override: itself, or two for a task of one's own.
+    """Return what Hydra is given for an override: itself, or two for a file of one's own.
 
     Examples
     --------
     >>> lines(read("task=my_task.py:MyTask"))
     ['task=custom', 'task.path=my_task.py:MyTask']
+    >>> lines(read("scenario=./mine.yaml"))
+    ['scenario=custom', 'scenario.path=./mine.yaml']
     """
-    if not _names_own_task(override):
+    if not _names_own_file(override):
         return [str(override.input_line)]
-    written = str(override.input_line).partition("=")[2]
-    return [f"{_TASK}={OWN_TASK}", f"{_TASK}.path={written}"]
+    key, _, written = str(override.input_line).partition("=")
+    return [f"{key}={OWN}", f"{key}.path={written}"]
 
 
 def check_choice(override: Override, groups: Groups) -> None:
@@ -115,7 +120,7 @@ def check_choice(override: Override, groups: Groups) -> None:
         raise ConfigError(f"{line} names several values; add --multirun to run each of them")
     if key.split(".")[0].split("/")[0] == "hydra":
         raise ConfigError(f"{line} is not used here; output_dir=PATH chooses the run folder")
-    if key not in groups or override.is_delete() or _names_own_task(override):
+    if key not in groups or override.is_delete() or _names_own_file(override):
         return
     names = option_names(groups, key)
     if override.value() in names:
@@ -164,9 +169,14 @@ def _absence(part: str, path: str, node: DictConfig, groups: Groups) -> str:
     return f"{place}; {suggestion(part, names)}"
 
 
-def _names_own_task(override: Override) -> bool:
-    """Return whether an override is of the form ``task=my_task.py:MyTask``."""
-    if override.key_or_group != _TASK or override.is_sweep_override() or override.is_delete():
+def _names_own_file(override: Override) -> bool:
+    """Return whether an override is like ``task=my_task.py:MyTask`` or ``scenario=./mine.yaml``."""
+    key = override.key_or_group
+    if key not in (_TASK, _SCENARIO) or override.is_sweep_override() or override.is_delete():
         return False
     value = override.value()
-    return isinstance(value, str) and (":" in value or value.endswith(".py"))
+    if not isinstance(value, str):
+        return False
+    if key == _SCENARIO:
+        return "/" in value or value.endswith((".yaml", ".yml"))
+    return ":" in value or value.endswith(".py")

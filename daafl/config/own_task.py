@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any, Final
 
 from daafl.config.checking import check_call
-from daafl.config.nearest import suggestion
 from daafl.data.partition import Partitioner
 from daafl.errors import ConfigError
 from daafl.learning.task import Task
+from daafl.nearest import suggestion
 
 _RULE: Final = "write it as my_task.py:MyTask or package.module:MyTask"
 

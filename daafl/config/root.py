@@ -9,6 +9,7 @@ from typing import Any
 from daafl.errors import ConfigError
 
 MAX_SEED = 2**32 - 1
+TRAINERS = ("auto", "dense", "functional", "eager")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Root:
         Steps from one evaluation to the next; 0 for none.
     workers
         Processes that simulate nodes; ``None`` for one per core, 0 for none beside the main one.
+    trainer
+        How nodes that are asked together are trained: ``auto``, ``dense``, ``functional``, ``eager``.
     baseline
         Whether to train on all data in one place as well.
     checkpoint_every
@@ -47,6 +50,7 @@ class Root:
     num_rounds: int
     evaluate_every: int
     workers: int | None
+    trainer: str
     baseline: bool
     checkpoint_every: int
     knowledge: str
@@ -68,6 +72,8 @@ class Root:
             raise ConfigError(f"seed is {self.seed}, but must be within [0, {MAX_SEED}]")
         if self.workers is not None and self.workers < 0:
             raise ConfigError(f"workers is {self.workers}, but must be null, 0 or more")
+        if self.trainer not in TRAINERS:
+            raise ConfigError(f"trainer is {self.trainer!r}, but must be {' or '.join(TRAINERS)}")
         for name in ("knowledge", "output_dir"):
             if getattr(self, name) == "":
                 raise ConfigError(f"{name} is empty, but must be a path")

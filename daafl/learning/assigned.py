@@ -2,9 +2,8 @@
 
 import math
 
-import numpy as np
-
 from daafl.errors import MessageError
+from daafl.keyed_random import mixed
 from daafl.learning.work import LocalWork
 from daafl.messages import PROXIMAL_MU, Assignment
 
@@ -28,8 +27,8 @@ def assigned_work(assignment: Assignment) -> LocalWork:
     )
 
 
-def assigned_rng(assignment: Assignment, node: int) -> np.random.Generator:
-    """Return the generator of a node's training: the same message draws the same numbers anywhere.
+def assigned_key(assignment: Assignment, node: int) -> int:
+    """Return the 64 bits that a node's training draws on: the same message, the same key anywhere.
 
     Parameters
     ----------
@@ -38,4 +37,4 @@ def assigned_rng(assignment: Assignment, node: int) -> np.random.Generator:
     node
         Logical id of the node.
     """
-    return np.random.default_rng([assignment.seed, node, assignment.version, assignment.draw])
+    return int(mixed(assignment.seed, node, assignment.version, assignment.draw))

@@ -64,7 +64,7 @@ def centralised(
 
     def trained(on: Examples, lr: float) -> Packed:
         work = LocalWork(lr=lr, steps=steps, batch_size=batch_size)
-        return trainer.train(start, on, work, np.random.default_rng(seed)).packed
+        return trainer.train(start, on, work, key=seed).packed
 
     rest, held_out = train_test(examples, seed + 1)
     losses = [trainer.evaluate(trained(rest, lr), held_out)["loss"] for lr in lrs]

@@ -1,6 +1,7 @@
 """Runs a batch through a task's model, loss and metrics, and says clearly what does not fit."""
 
-from typing import Any
+from copy import deepcopy
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -8,7 +9,11 @@ from torch import Tensor, nn
 
 from daafl.errors import DataError
 from daafl.learning.examples import Examples
+from daafl.learning.packed_model import seeded
 from daafl.learning.task import Task
+
+IMAGE_DIMENSIONS: Final = 4
+"""Axes of a batch of images: examples, channels, height, width."""
 
 _MISFITS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 """What torch and users' code raise when shapes, types or class numbers do not fit."""
@@ -23,12 +28,18 @@ class Judge:
         Whose loss and metrics count.
     module
         The model; its first parameter gives the number type of inputs.
+
+    Attributes
+    ----------
+    dtype
+        Number type of inputs.
     """
 
     def __init__(self, task: Task, module: nn.Module) -> None:
         self._task = task
         self._module = module
-        self._dtype = next(
+        self._has_channels_last: bool | None = None
+        self.dtype = next(
             (p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32
         )
 
@@ -94,6 +105,8 @@ class Judge:
         return outputs, self._loss_of(outputs, targets)
 
     def _outputs(self, inputs: Tensor) -> Any:
+        if inputs.dim() == IMAGE_DIMENSIONS and self._takes_channels_last(inputs):
+            inputs = inputs.to(memory_format=torch.channels_last)
         try:
             return self._module(inputs)
         except _MISFITS as error:
@@ -101,6 +114,24 @@ class Judge:
                 f"the model of task {self._task.name!r} failed on inputs {_kind(inputs)}: "
                 f"{_sentence(error)}"
             ) from error
+
+    def _takes_channels_last(self, images: Tensor) -> bool:
+        """Return whether the model runs on images whose channels lie side by side.
+
+        Convolutions and above all pooling take a third less time then. A model that calls ``view``
+        on what comes out of them fails; a copy of it is asked once, so that nothing is changed.
+        """
+        if self._has_channels_last is None:
+            pair = images[[0, -1]].to(memory_format=torch.channels_last)
+            try:
+                module = deepcopy(self._module)
+                with torch.no_grad(), seeded(0):
+                    module.train()(pair)
+                    module.eval()(pair)
+                self._has_channels_last = True
+            except _MISFITS:
+                self._has_channels_last = False
+        return self._has_channels_last
 
     def _loss_of(self, outputs: Any, targets: Tensor) -> Tensor:
         try:
@@ -133,7 +164,7 @@ class Judge:
                     "they must be numbers"
                 ) from error
         if tensor.is_floating_point():
-            return tensor.to(self._dtype)
+            return tensor.to(self.dtype)
         return tensor if tensor.dtype in (torch.bool, torch.int64) else tensor.to(torch.int64)
 
 

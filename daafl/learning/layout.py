@@ -220,7 +220,7 @@ class Layout:
         >>> layout.trained(layout.vector(layout.pack(arrays))).tolist()
         [1.0, 1.0]
         """
-        if all(entry.is_trained for entry in self.entries):
+        if self._is_trained:
             return vector
         starts = np.cumsum([0, *(entry.size for entry in self.entries)])
         parts = [
@@ -290,6 +290,10 @@ class Layout:
     @cached_property
     def _is_uniform(self) -> bool:
         return all(entry.dtype == self.dtype.name for entry in self.entries)
+
+    @cached_property
+    def _is_trained(self) -> bool:
+        return all(entry.is_trained for entry in self.entries)
 
     def _views(self, packed: Packed) -> list[npt.NDArray[Any]]:
         views = []

@@ -3,7 +3,9 @@
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar, final
+from copy import copy
+from math import inf
+from typing import Any, ClassVar, Self, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +14,12 @@ from torch.nn import functional
 
 from daafl.data.partition import Iid, Indices, Partitioner
 from daafl.errors import DataError
+from daafl.learning.drift import Drift
 from daafl.learning.examples import Examples
 
 T = TypeVar("T")
+
+_UNDRIFTED_S = -inf  # a time at which no data has drifted
 
 MAX_CACHED_NODES = 256
 """Nodes whose examples stay in memory; more are divided out again when they are needed."""
@@ -33,6 +38,8 @@ class Task(ABC):
         Name in reports and on the command line; the class name unless given.
     partitioner
         How the training set is divided among nodes.
+    drift
+        How the data changes in the course of a run; ``None`` for not at all. See `drifting`.
 
     Examples
     --------
@@ -50,6 +57,7 @@ class Task(ABC):
 
     name: ClassVar[str] = "task"
     partitioner: Partitioner = Iid()
+    drift: ClassVar[Drift | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Name the task after its class unless it says otherwise."""
@@ -106,8 +114,27 @@ class Task(ABC):
         return {"accuracy": float((outputs.argmax(-1) == targets).float().mean())}
 
     @final
-    def node_data(self, node: int, num_nodes: int) -> Examples:
+    def drifting(self, drift: Drift) -> Self:
+        """Return this task with data that changes in the course of a run."""
+        changed = copy(self)
+        memory = self.__dict__.get("_memory", {})
+        shared = {kind: memory[kind] for kind in ("training", "split") if kind in memory}
+        # Past the dataclass, which may be frozen.
+        changed.__dict__.update(drift=drift, _memory=shared)
+        return changed
+
+    @final
+    def node_data(self, node: int, num_nodes: int, time_s: float = 0.0) -> Examples:
         """Return what `partition` gives for a node, checked and remembered.
+
+        Parameters
+        ----------
+        node
+            Index of the node.
+        num_nodes
+            Nodes that the data is divided among.
+        time_s
+            Seconds since the run began: when, if the data drifts.
 
         Raises
         ------
@@ -119,15 +146,22 @@ class Task(ABC):
                 f"task {self.name!r} was asked for node {node} of {num_nodes}; "
                 f"nodes are numbered 0 to {num_nodes - 1}"
             )
+        drift, stage = self._drift_at(time_s)
 
         def examples() -> Examples:
-            return self._checked(self.partition(node, num_nodes), f"partition({node}, {num_nodes})")
+            if drift is None:
+                given = self.partition(node, num_nodes)
+            else:
+                given = self._drifted(drift, stage, node, num_nodes)
+            return self._checked(given, f"partition({node}, {num_nodes})")
 
-        return self._remembered("partition", (node, num_nodes), examples, MAX_CACHED_NODES)
+        return self._remembered("partition", (node, num_nodes, stage), examples, MAX_CACHED_NODES)
 
     @final
-    def validation_data(self, node: int, num_nodes: int) -> Examples:
+    def validation_data(self, node: int, num_nodes: int, time_s: float = 0.0) -> Examples:
         """Return what `validation` gives for a node, or else `node_data`, checked and remembered.
+
+        Data of its own follows a drift in what examples mean, not one in which classes a node has.
 
         Raises
         ------
@@ -135,14 +169,18 @@ class Task(ABC):
             If there is no such node, or `validation` returns neither `None` nor at least one
             example.
         """
-        own = self.node_data(node, num_nodes)
+        own = self.node_data(node, num_nodes, time_s)
+        drift, stage = self._drift_at(time_s)
 
         def examples() -> Examples | None:
             given = self.validation(node, num_nodes)
             source = f"validation({node}, {num_nodes})"
-            return None if given is None else self._checked(given, source)
+            if given is None:
+                return None
+            checked = self._checked(given, source)
+            return checked if drift is None else drift.examples(stage, node, checked)
 
-        key = (node, num_nodes)
+        key = (node, num_nodes, stage)
         given = self._remembered("validation", key, examples, MAX_CACHED_NODES)
         return own if given is None else given
 
@@ -160,24 +198,52 @@ class Task(ABC):
         )
 
     @final
-    def evaluation_data(self) -> Examples | None:
-        """Return what `evaluation` gives, checked and remembered.
+    def evaluation_data(self, time_s: float = 0.0) -> Examples | None:
+        """Return what `evaluation` gives, as it is at a time, checked and remembered.
 
         Raises
         ------
         DataError
             If `evaluation` returns neither `None` nor at least one example.
         """
+        drift, stage = self._drift_at(time_s)
 
         def examples() -> Examples | None:
+            if drift is not None:
+                given = self.evaluation_data(_UNDRIFTED_S)
+                return None if given is None else drift.examples(stage, None, given)
             given = self.evaluation()
             return None if given is None else self._checked(given, "evaluation()")
 
-        return self._remembered("evaluation", (), examples, 1)
+        return self._remembered("evaluation", (stage,), examples, 2)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is remembered behind when the task is copied or sent to a process."""
         return {key: value for key, value in self.__dict__.items() if key != "_memory"}
+
+    @final
+    def stage(self, time_s: float) -> int:
+        """Return the stage of the drift at a time; 0 where no data has changed."""
+        return self._drift_at(time_s)[1]
+
+    def _drift_at(self, time_s: float) -> tuple[Drift | None, int]:
+        """Return what has changed the data by a time, and how far; ``None`` before it begins."""
+        if self.drift is None or time_s == _UNDRIFTED_S:
+            return None, 0
+        stage = self.drift.stage(time_s)
+        return (self.drift, stage) if stage else (None, 0)
+
+    def _drifted(self, drift: Drift, stage: int, node: int, num_nodes: int) -> Examples:
+        """Return a node's examples in a stage of a drift."""
+        if type(self).partition is Task.partition:
+            pool, own = self.training_data(), self._split(num_nodes)[node]
+            moved = drift.indices(stage, node, own, self.labels(pool))
+            given = self.partitioner.transform(pool.take(moved), node, num_nodes)
+        else:
+            pool = self.node_data(node, num_nodes, _UNDRIFTED_S)
+            moved = drift.indices(stage, node, np.arange(len(pool)), self.labels(pool))
+            given = pool.take(moved)
+        return drift.examples(stage, node, given)
 
     def _split(self, num_nodes: int) -> tuple[Indices, ...]:
         def parts() -> tuple[Indices, ...]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from daafl.errors import ConfigError, DataError
+from daafl.keyed_random import mixed
 from daafl.learning.batches import batches, spread
 from daafl.learning.descent import Descent
 from daafl.learning.examples import Examples
@@ -24,11 +25,14 @@ from daafl.learning.work import LocalWork
 __all__ = ["LocalWork", "TorchTrainer", "Trained"]
 
 LOSS_EXAMPLES = 512
-"""Most examples on which the loss of a model that came in is measured."""
+"""Most examples on which the losses of models are compared."""
 
 EVALUATION_BATCH = 1024
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+_NOISE = 1
+"""Sets what is random in a model apart from the other uses of a key."""
 
 LOWEST_PROBED_LOSS, HIGHEST_PROBED_LOSS = 1e-3, 1e3
 
@@ -42,8 +46,8 @@ class Trained:
     packed
         The trained model.
     loss_before
-        Mean loss of the model as it came in, on at most 512 of the node's examples, evenly spread
-        and without dropout. Infinite or NaN if it is: guards look for that.
+        Mean loss of the model as it came in, on at most `LocalWork.judged_examples` of the node's
+        examples, evenly spread and without dropout. Infinite or NaN if it is: guards look for that.
     num_examples
         Examples that the node has.
     steps
@@ -68,6 +72,11 @@ class TorchTrainer:
     task
         What to train.
 
+    Attributes
+    ----------
+    judge
+        Runs batches through the model and the loss.
+
     Raises
     ------
     ConfigError
@@ -80,7 +89,7 @@ class TorchTrainer:
     >>> trainer = TorchTrainer(task)
     >>> sent = trainer.initial(seed=0)
     >>> work = LocalWork(lr=0.1, steps=10, batch_size=16)
-    >>> trained = trainer.train(sent, task.node_data(0, 30), work, np.random.default_rng(0))
+    >>> trained = trainer.train(sent, task.node_data(0, 30), work, key=0)
     >>> trained.packed.shape, trained.steps
     ((9640,), 10)
     """
@@ -92,7 +101,7 @@ class TorchTrainer:
         if not self._parameters:
             raise ConfigError(f"the model of task {task.name!r} has no trainable parameter")
         self._model = PackedModel(self._module)
-        self._judge = Judge(task, self._module)
+        self.judge = Judge(task, self._module)
         # Batch normalisation has no variance to divide by in a batch of one.
         is_normalised = any(isinstance(m, BATCH_NORMS) for m in self._module.modules())
         self._least_batch = 2 if is_normalised else 1
@@ -101,6 +110,17 @@ class TorchTrainer:
     def layout(self) -> Layout:
         """Where the model's arrays lie in a packed one."""
         return self._model.layout
+
+    def loaded(self, packed: Packed) -> nn.Module:
+        """Return the model with the values of a packed one: the trainer's own, so nobody's to keep.
+
+        Raises
+        ------
+        DataError
+            If ``packed`` is not of this model's layout.
+        """
+        self._model.load(packed)
+        return self._module
 
     def initial(self, seed: int) -> Packed:
         """Return a new model's starting values; the same seed gives the same ones.
@@ -143,9 +163,7 @@ class TorchTrainer:
         """Return a packed model as arrays named as in ``state_dict``, views into it."""
         return self._model.unpack(packed)
 
-    def train(
-        self, packed: Packed, examples: Examples, work: LocalWork, rng: np.random.Generator
-    ) -> Trained:
+    def train(self, packed: Packed, examples: Examples, work: LocalWork, key: int) -> Trained:
         """Return the model after ``work.steps`` steps on a node's examples.
 
         Parameters
@@ -156,18 +174,18 @@ class TorchTrainer:
             The node's training examples.
         work
             Settings of the training.
-        rng
-            Source of the batches and of what is random in the model, such as dropout.
+        key
+            64 bits that the batches, and what is random in the model such as dropout, depend on.
 
         Raises
         ------
         DataError
             If there is no example, or examples, model and loss do not fit together.
         """
-        inputs, targets = self._judge.tensors(examples)
+        inputs, targets = self.judge.tensors(examples)
         self._model.load(packed)
-        loss_before = self._spread_loss(inputs, targets)
-        self._descend(inputs, targets, work, rng)
+        loss_before = self._spread_loss(inputs, targets, work.judged_examples)
+        self._descend(inputs, targets, work, key)
         return Trained(self._model.export(), loss_before, len(examples), work.steps)
 
     def evaluate(self, packed: Packed, examples: Examples) -> dict[str, float]:
@@ -180,14 +198,14 @@ class TorchTrainer:
         DataError
             If there is no example, or examples, model, loss and metrics do not fit together.
         """
-        inputs, targets = self._judge.tensors(examples)
+        inputs, targets = self.judge.tensors(examples)
         self._model.load(packed)
         self._module.eval()
         sums: dict[str, float] = {}
         with torch.no_grad():
             for start in range(0, len(examples), EVALUATION_BATCH):
                 stop = min(start + EVALUATION_BATCH, len(examples))
-                figures = self._judge.figures(inputs[start:stop], targets[start:stop])
+                figures = self.judge.figures(inputs[start:stop], targets[start:stop])
                 for name, value in figures.items():
                     sums[name] = sums.get(name, 0.0) + value * (stop - start)
         return {name: total / len(examples) for name, total in sums.items()}
@@ -203,11 +221,11 @@ class TorchTrainer:
             As `evaluate` does.
         """
         indices = torch.from_numpy(spread(len(examples), LOSS_EXAMPLES))
-        inputs, targets = self._judge.tensors(examples)
+        inputs, targets = self.judge.tensors(examples)
         self._model.load(packed)
         self._module.eval()
         with torch.no_grad():
-            return np.array(self._judge.losses(inputs[indices], targets[indices]))
+            return np.array(self.judge.losses(inputs[indices], targets[indices]))
 
     def probe(
         self,
@@ -215,7 +233,7 @@ class TorchTrainer:
         examples: Examples,
         lrs: Sequence[float],
         work: LocalWork,
-        rng: np.random.Generator,
+        key: int,
     ) -> tuple[float, ...]:
         """Return the log loss that throw-away copies end at, one for each learning rate.
 
@@ -227,32 +245,29 @@ class TorchTrainer:
         DataError
             As `train` does.
         """
-        inputs, targets = self._judge.tensors(examples)
-        seed = int(rng.integers(2**63))
+        inputs, targets = self.judge.tensors(examples)
         log_losses = []
         for lr in lrs:
             self._model.load(packed)
-            self._descend(inputs, targets, replace(work, lr=lr), np.random.default_rng(seed))
-            loss = self._spread_loss(inputs, targets)
+            self._descend(inputs, targets, replace(work, lr=lr), key)
+            loss = self._spread_loss(inputs, targets, LOSS_EXAMPLES)
             loss = HIGHEST_PROBED_LOSS if math.isnan(loss) else loss
             log_losses.append(math.log(min(max(loss, LOWEST_PROBED_LOSS), HIGHEST_PROBED_LOSS)))
         return tuple(log_losses)
 
-    def _descend(
-        self, inputs: Tensor, targets: Tensor, work: LocalWork, rng: np.random.Generator
-    ) -> None:
+    def _descend(self, inputs: Tensor, targets: Tensor, work: LocalWork, key: int) -> None:
         descent = Descent(self._parameters, work)
         self._module.train()
-        with seeded(int(rng.integers(2**63))):
+        with seeded(int(mixed(key, _NOISE))):
             for batch in batches(
                 len(inputs),
                 batch_size=work.batch_size,
                 steps=work.steps,
-                rng=rng,
+                key=key,
                 least=self._least_batch,
             ):
                 indices = torch.from_numpy(batch)
-                loss = self._judge.loss(
+                loss = self.judge.loss(
                     inputs.index_select(0, indices), targets.index_select(0, indices)
                 )
                 if not loss.requires_grad:
@@ -262,13 +277,13 @@ class TorchTrainer:
                     )
                 descent.step(torch.autograd.grad(loss, self._parameters, allow_unused=True))
 
-    def _spread_loss(self, inputs: Tensor, targets: Tensor) -> float:
+    def _spread_loss(self, inputs: Tensor, targets: Tensor, limit: int) -> float:
         self._module.eval()
-        if len(inputs) > LOSS_EXAMPLES:
-            indices = torch.from_numpy(spread(len(inputs), LOSS_EXAMPLES))
+        if len(inputs) > limit:
+            indices = torch.from_numpy(spread(len(inputs), limit))
             inputs, targets = inputs[indices], targets[indices]
         with torch.no_grad():
-            return float(self._judge.loss(inputs, targets))
+            return float(self.judge.loss(inputs, targets))
 
 
 def _new_module(task: Task, seed: int) -> nn.Module:

@@ -23,7 +23,8 @@ class RunInfo:
     ``knobs`` are all knobs of the run with unit and bounds; ``absent`` maps the name of a part
     that cannot run in this regime to the sentence that says why. ``attackers`` are the nodes that
     a simulation makes hostile; ``None`` where nobody can know. ``resumed_after`` is the step after
-    which an earlier attempt at the run was taken up again; ``None`` for a run in one go.
+    which an earlier attempt at the run was taken up again; ``None`` for a run in one go. ``trainer`` says
+    how simulated nodes are trained together, and why; empty where each trains by itself.
     """
 
     task: str
@@ -36,6 +37,7 @@ class RunInfo:
     absent: Mapping[str, str] = field(default_factory=dict)
     attackers: tuple[int, ...] | None = None
     resumed_after: int | None = None
+    trainer: str = ""
 
 
 @dataclass(frozen=True)

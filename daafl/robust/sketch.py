@@ -82,6 +82,18 @@ class Sketcher:
                 return vector.astype(np.float32), float(np.sqrt(np.dot(vector, vector)))
             return self._folded(vector)
 
+    def norm(self, vector: Vector) -> float:
+        """Return the length that `sketch_and_norm` returns, bit for bit.
+
+        It is infinite if it is beyond the vector's number type.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.num_parameters == self.size:
+                return float(np.sqrt(np.dot(vector, vector)))
+            step = _ROWS * self.size
+            blocks = (vector[start : start + step] for start in range(0, vector.size, step))
+            return float(np.sqrt(sum(float(np.dot(block, block)) for block in blocks)))
+
     def _folded(self, vector: Vector) -> tuple[Sketch, float]:
         signs = self._signs.astype(vector.dtype, copy=False)
         sketch = np.zeros(self.size, vector.dtype)

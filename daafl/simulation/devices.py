@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from daafl.sensing import LATENCY_S
+from daafl.simulation.world import Bodies, Journey, Nodes, Numbers, Seconds, Shift
+
 
 @dataclass(frozen=True, eq=False)
 class Devices:
-    """Speed and distance of every node of a simulated federation.
+    """A `World` in which nodes differ in speed and distance, and nothing goes wrong.
 
     A message reaches its node after `latency_s`, keeps it busy for the local steps it reports
-    times `seconds_per_step`, and its reply travels for `latency_s` again.
+    times `seconds_per_step`, and its reply travels for `latency_s` again. Sizes of messages do
+    not matter, nodes are always online, and work leaves nothing in a body and costs nothing.
 
     Parameters
     ----------
@@ -30,8 +37,8 @@ class Devices:
     Examples
     --------
     >>> devices = Devices([0.1, 0.4], [0.0, 1.0])
-    >>> devices.work_seconds(1, steps=10)
-    4.0
+    >>> devices.least_seconds(np.array([0, 1])).tolist()
+    [0.0, 2.0]
     """
 
     seconds_per_step: NDArray[np.float64]
@@ -90,13 +97,56 @@ class Devices:
         """Return the number of devices."""
         return len(self.latency_s)
 
-    def work_seconds(self, node: int, *, steps: float) -> float:
-        """Return how long `steps` local steps keep the node of that index busy."""
-        return float(self.seconds_per_step[node]) * steps
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes."""
+        return len(self.latency_s)
 
-    def one_way_seconds(self, node: int) -> float:
-        """Return how long a message to or from the node of that index travels."""
-        return float(self.latency_s[node])
+    @cached_property
+    def digest(self) -> str:
+        """A short text that differs between devices that behave differently."""
+        said = hashlib.blake2b(b"devices", digest_size=16)
+        said.update(self.seconds_per_step.tobytes())
+        said.update(self.latency_s.tobytes())
+        return said.hexdigest()
+
+    def bodies(self, nodes: Nodes) -> Bodies:
+        """Return bodies without values; shape [k, 0]."""
+        return np.empty((len(nodes), 0))
+
+    def online(self, nodes: Nodes, at_s: float) -> NDArray[np.bool_]:
+        """Return true for every node."""
+        return np.ones(len(nodes), np.bool_)
+
+    def least_seconds(self, nodes: Nodes) -> Seconds:
+        """Return the latencies there and back."""
+        return 2.0 * self.latency_s[nodes]
+
+    def reached(self, nodes: Nodes, numbers: Numbers, sent_at_s: Seconds, sizes: Nodes) -> Journey:
+        """Return arrivals one latency later."""
+        return Journey.once(sent_at_s + self.latency_s[nodes])
+
+    def worked(
+        self,
+        nodes: Nodes,
+        numbers: Numbers,
+        begins_at_s: Seconds,
+        steps: NDArray[np.float64],
+        bodies: Bodies,
+    ) -> Shift:
+        """Return work that takes the steps times the seconds per step."""
+        ends_at_s = begins_at_s + self.seconds_per_step[nodes] * steps
+        return Shift(ends_at_s, ends_at_s, bodies, np.zeros(len(nodes)))
+
+    def returned(self, nodes: Nodes, numbers: Numbers, sent_at_s: Seconds, sizes: Nodes) -> Journey:
+        """Return arrivals one latency later."""
+        return Journey.once(sent_at_s + self.latency_s[nodes])
+
+    def readings(
+        self, nodes: Nodes, at_s: Seconds, bodies: Bodies
+    ) -> Sequence[Mapping[str, float]]:
+        """Return the latencies: these devices have no other sensor."""
+        return [{LATENCY_S: latency_s} for latency_s in self.latency_s[nodes].tolist()]
 
 
 def _durations(name: str, values: ArrayLike) -> NDArray[np.float64]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import weakref
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Self
 
-from flwr.app import Message, RecordDict
+import numpy as np
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
@@ -18,40 +17,39 @@ from daafl.flower import (
     Run,
     adopt_task_identity,
     empty_run,
-    error_reply,
-    rebuild,
     with_message_id,
 )
+from daafl.messages import COHORT, NODES
+from daafl.payload import content_bytes
+from daafl.simulation.cohorts import CohortApp
 from daafl.simulation.devices import Devices
-from daafl.simulation.node import FIRST_NODE_ID, Answer, Nodes
+from daafl.simulation.node import FIRST_NODE_ID, Nodes
+from daafl.simulation.pushed import Pushed, metadata_of, reply_of
+from daafl.simulation.registered import SimulatedNodes
+from daafl.simulation.sealing import batches, sealed
 from daafl.simulation.snapshot import GridState, Held, state_of, state_tree
-from daafl.simulation.timeline import Flight, Timeline
+from daafl.simulation.timeline import Letter, Timeline
+from daafl.simulation.traffic import Traffic
 from daafl.simulation.wire import packed, unpacked
-from daafl.simulation.workers import Crew, InlineCrew, WorkerCrew, usable_cores
+from daafl.simulation.workers import Crew, local_crew
+from daafl.simulation.world import World
 from daafl.store.tree import Tree
 
 _RUN_ID: Final = 1
 
+COHORT_ADDRESS: Final = FIRST_NODE_ID - 1
+"""Flower's id of no node in particular: who writes there names the members of a cohort."""
 
-@dataclass(eq=False)
-class _Pushed:
-    """A message on its way, without its content: what an answer to it needs."""
-
-    asked: Message
-    flight: Flight
-
-    @property
-    def message_id(self) -> str:
-        """Id of the message, the same in every run."""
-        return self.asked.metadata.message_id
+CrewFactory = Callable[..., Crew]
+"""Called with the nodes, ``workers`` and ``message_timeout_s``; see `local_crew`."""
 
 
 class InProcessGrid(Grid):
     """Runs any ClientApp on one machine, in virtual time.
 
-    A message reaches its node after the device's latency, waits until the node is free, occupies
-    it for the reported local steps (``steps`` in the ``telemetry`` record; none if absent) times
-    the device's seconds per step, and its reply travels for the latency again. A failure costs
+    A message reaches its node when the fleet's network has carried it there, waits until the node
+    is free, occupies it for the reported local steps (``steps`` in the ``telemetry`` record; none
+    if absent), and its reply travels back; what is lost on the way never arrives. A failure costs
     no work. Time moves only in `wait` and `send_and_receive`; replies are handed out once it has
     reached them, equal times in the order of pushing. Replies, their order and their times do
     not depend on the number of workers, as long as the ClientApp draws no global random numbers.
@@ -66,8 +64,13 @@ class InProcessGrid(Grid):
         ``num-partitions``.
     num_nodes
         Number of nodes.
-    devices
-        Speed and latency per node; ``None`` makes all nodes equal.
+    fleet
+        How long things take at each node, and what goes wrong; ``None`` makes all nodes equal.
+    cohorts
+        Answers messages that carry one model together; ``None`` has each run by itself.
+    is_registered
+        Whether `registered` vouches for all nodes, which needs `cohorts`; in a large federation
+        greeting each of them would take longer than the training.
     workers
         Processes to run nodes in; ``None`` is one per core, 0 is this process, where nothing
         protects from a ClientApp that hangs or ends its process (and the only choice on Windows).
@@ -75,11 +78,13 @@ class InProcessGrid(Grid):
         Wall-clock seconds that a node may work on one message.
     run_config
         `Context.run_config` of every node.
+    crew
+        Makes who runs messages, in place of processes of this machine.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or `devices` is not for `num_nodes`.
+        If a number is out of range, or the fleet is not for `num_nodes`.
 
     Examples
     --------
@@ -100,10 +105,13 @@ class InProcessGrid(Grid):
         client_app: ClientApp,
         num_nodes: int,
         *,
-        devices: Devices | None = None,
+        fleet: World | None = None,
+        cohorts: CohortApp | None = None,
+        is_registered: bool = False,
         workers: int | None = None,
         message_timeout_s: float = 120.0,
         run_config: Mapping[str, bool | float | int | str] | None = None,
+        crew: CrewFactory | None = None,
     ) -> None:
         if num_nodes < 1:
             raise ValueError(f"num_nodes must be at least 1, not {num_nodes}")
@@ -111,19 +119,34 @@ class InProcessGrid(Grid):
             raise ValueError(f"workers must be None or at least 0, not {workers}")
         if not message_timeout_s > 0:
             raise ValueError(f"message_timeout_s must be more than 0, not {message_timeout_s}")
-        devices = Devices.uniform(num_nodes) if devices is None else devices
-        if len(devices) != num_nodes:
-            raise ValueError(f"devices are for {len(devices)} nodes, not for {num_nodes}")
+        world: World = Devices.uniform(num_nodes) if fleet is None else fleet
+        if world.num_nodes != num_nodes:
+            raise ValueError(f"the fleet is of {world.num_nodes} nodes, not of {num_nodes}")
+        if is_registered and cohorts is None:
+            raise ValueError("is_registered needs cohorts, which know what each node holds")
         adopt_task_identity(run_id=_RUN_ID)
         self._run = empty_run(_RUN_ID)
         self._num_nodes = num_nodes
-        self._devices = devices
-        nodes = Nodes(client_app, num_nodes, _RUN_ID, dict(run_config or {}))
-        crew = _crew(nodes, workers=workers, timeout_s=message_timeout_s)
-        self._closed = weakref.finalize(self, crew.close)
-        self._timeline = Timeline(devices, crew)
-        self._out: dict[int, _Pushed] = {}
-        self._delivered: dict[str, _Pushed] = {}
+        self._world = world
+        self._cohorts = cohorts
+        self._is_prepared = False
+        nodes = Nodes(client_app, num_nodes, _RUN_ID, dict(run_config or {}), cohorts)
+        make_crew = local_crew if crew is None else crew
+        running = make_crew(nodes, workers=workers, message_timeout_s=message_timeout_s)
+        self._closed = weakref.finalize(self, running.close)
+        self._timeline = Timeline(world, running)
+        self.registered = (
+            SimulatedNodes(world, cohorts, self._timeline)
+            if is_registered and cohorts is not None
+            else None
+        )
+        self._out: dict[int, Pushed] = {}
+        self._delivered: dict[str, Pushed] = {}
+
+    @property
+    def cohort_address(self) -> int | None:
+        """Where messages to whole cohorts go; ``None`` if nodes are asked one by one only."""
+        return None if self._cohorts is None else COHORT_ADDRESS
 
     def set_run(self, run: Run) -> None:
         """Set what `run` returns; nodes do not see it."""
@@ -146,12 +169,28 @@ class InProcessGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> list[int]:
-        """Return Flower's ids of all nodes, in the order of their partitions."""
-        return list(range(FIRST_NODE_ID, FIRST_NODE_ID + self._num_nodes))
+        """Return Flower's ids of the nodes online now, in the order of their partitions."""
+        everybody = np.arange(self._num_nodes)
+        is_online = self._world.online(everybody, self._timeline.now_s)
+        ids: list[int] = (everybody[is_online] + FIRST_NODE_ID).tolist()
+        return ids
 
     def now_s(self) -> float:
         """Return the virtual time: seconds since the grid was made."""
         return self._timeline.now_s
+
+    @property
+    def trainer(self) -> str:
+        """How nodes are trained together, and why; empty if each runs by itself."""
+        if self._cohorts is None:
+            return ""
+        self._prepare(self._cohorts)
+        return self._cohorts.described()
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes that have travelled, and what the work has cost, of all messages that are over."""
+        return self._timeline.traffic
 
     def node_state(self, node_id: int) -> RecordDict:
         """Return a copy of a node's `Context.state` after its last reply that has arrived."""
@@ -173,15 +212,19 @@ class InProcessGrid(Grid):
         FederationError
             If the grid is closed.
         """
-        return [self._push(message).message_id for message in messages]
+        return [pushed.message_id for pushed in self._push(messages)]
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return the replies that have arrived by now, in order of arrival, each once."""
         self._run_until(self.now_s())
         ids = dict.fromkeys(message_ids)
         found = [self._delivered.pop(name) for name in ids if name in self._delivered]
-        found.sort(key=lambda pushed: (pushed.flight.arrives_at_s, pushed.flight.number))
-        return [_reply(pushed) for pushed in found]
+        found.sort(key=lambda pushed: (pushed.event.arrives_at_s, pushed.event.number))
+        return [reply_of(pushed) for pushed in found]
+
+    def arrived(self) -> Collection[str]:
+        """Return the ids of messages whose replies have arrived and have not been pulled."""
+        return self._delivered.keys()
 
     def wait(self, timeout_s: float) -> None:
         """Let time pass until further replies arrive, at most `timeout_s`.
@@ -202,6 +245,8 @@ class InProcessGrid(Grid):
     ) -> list[Message]:
         """Send messages and return their replies, in the order of the messages.
 
+        What is lost has no reply.
+
         Parameters
         ----------
         messages
@@ -210,18 +255,18 @@ class InProcessGrid(Grid):
             Virtual seconds to wait; replies that come later are dropped. ``None`` waits for all.
         """
         deadline_s = math.inf if timeout is None else self.now_s() + timeout
-        asked = [self._push(message) for message in messages]
-        missing = {pushed.flight.number for pushed in asked}
-        while missing:
+        asked = self._push(messages)
+        missing = {pushed.event.number for pushed in asked}
+        while missing and (self._timeline.may_arrive or self.now_s() < deadline_s < math.inf):
             missing.difference_update(self._run_until(deadline_s))
             if self.now_s() >= deadline_s:
                 break
         for number in missing:
-            del self._out[number]
-        arrived = [pushed for pushed in asked if pushed.flight.number not in missing]
+            self._out.pop(number, None)
+        arrived = [pushed for pushed in asked if pushed.event.number not in missing]
         for pushed in arrived:
             del self._delivered[pushed.message_id]
-        return [_reply(pushed) for pushed in arrived]
+        return [reply_of(pushed) for pushed in arrived]
 
     def snapshot(self) -> dict[str, Tree]:
         """Return where the grid stands, as plain data.
@@ -231,8 +276,14 @@ class InProcessGrid(Grid):
         replies that nobody has taken. What nodes have worked on is not in it: it is done again.
         """
         awaited = frozenset(self._out)
-        held = tuple(Held(pushed.asked, pushed.flight) for pushed in self._delivered.values())
-        return state_tree(GridState(self._timeline.point(), awaited, held), self._devices)
+        held = tuple(
+            Held(pushed.asked, event.number, event.arrives_at_s, event.outcome)
+            for pushed in self._delivered.values()
+            for event in [pushed.event]
+        )
+        trainer = self._cohorts.state() if self._cohorts and self._is_prepared else None
+        state = GridState(self._timeline.point(), awaited, held, trainer)
+        return state_tree(state, self._world)
 
     def restore(self, state: Tree) -> None:
         """Go on, in a grid that is new, where another one stood at its `snapshot`.
@@ -249,13 +300,16 @@ class InProcessGrid(Grid):
         """
         if not self._closed.alive or self._timeline.next_number() > 1 or self.now_s() > 0:
             raise FederationError("a grid that was used or closed cannot be restored; make one")
-        stood = state_of(state, self._devices)
+        stood = state_of(state, self._world)
+        if self._cohorts is not None and stood.trainer is not None:
+            self._cohorts.load(stood.trainer)
+            self._is_prepared = True
         self._timeline.go_to(stood.point)
-        for flight in stood.point.out:
-            if flight.number in stood.awaited:
-                self._out[flight.number] = _pushed(flight)
+        for event in self._timeline.out():
+            if event.number in stood.awaited:
+                self._out[event.number] = Pushed(metadata_of(event), event)
         for held in stood.held:
-            pushed = _Pushed(held.asked, held.flight)
+            pushed = Pushed(held.asked.metadata, held)
             self._delivered[pushed.message_id] = pushed
 
     def close(self) -> None:
@@ -277,54 +331,86 @@ class InProcessGrid(Grid):
             raise ValueError(f"there is no node {node_id}; nodes are {FIRST_NODE_ID} to {last}")
         return partition
 
-    def _push(self, message: Message) -> _Pushed:
+    def _push(self, messages: Iterable[Message]) -> list[Pushed]:
         if not self._closed.alive:
             raise FederationError("the grid is closed and takes no messages")
-        if not message.has_content():
-            raise ValueError("a message without content cannot be sent to a node")
-        partition = self._partition(message.metadata.dst_node_id)
-        named = with_message_id(message, f"message-{self._timeline.next_number()}")
-        flight = self._timeline.send(partition, packed(named))
-        pushed = _Pushed(rebuild(named.metadata, RecordDict()), flight)
-        self._out[flight.number] = pushed
+        asked = list(messages)
+        for message in asked:
+            if not message.has_content():
+                raise ValueError("a message without content cannot be sent to a node")
+            if message.metadata.dst_node_id != self.cohort_address:
+                self._partition(message.metadata.dst_node_id)
+        pushed: list[Pushed] = []
+        for batch in batches(asked, self._is_together):
+            pushed += self._push_batch(batch)
+        return pushed
+
+    def _is_together(self, message: Message) -> bool:
+        if self._cohorts is None or message.metadata.dst_node_id == COHORT_ADDRESS:
+            return False
+        self._prepare(self._cohorts)
+        return self._cohorts.is_together(message)
+
+    def _prepare(self, cohorts: CohortApp) -> None:
+        if not self._is_prepared:
+            cohorts.prepare()
+            self._is_prepared = True
+
+    def _push_batch(self, batch: Sequence[Message]) -> list[Pushed]:
+        """Send messages that run together, or a single one."""
+        number, together = self._timeline.next_number(), len(batch) > 1
+        if batch[0].metadata.dst_node_id == self.cohort_address:
+            return [self._push_to_cohort(with_message_id(batch[0], f"message-{number}"))]
+        named = [
+            with_message_id(message, f"message-{number + index}")
+            for index, message in enumerate(batch)
+        ]
+        letters = [
+            Letter(
+                self._partition(message.metadata.dst_node_id),
+                message if together else packed(message),
+                content_bytes(message.content),
+            )
+            for message in (sealed(named) if together else named)
+        ]
+        flights = self._timeline.send(letters, together=together)
+        pushed = [
+            Pushed(message.metadata, flight) for message, flight in zip(named, flights, strict=True)
+        ]
+        self._out.update((each.event.number, each) for each in pushed)
+        return pushed
+
+    def _push_to_cohort(self, message: Message) -> Pushed:
+        if self._cohorts is None:
+            raise ValueError("this grid has no cohorts to write to")
+        self._prepare(self._cohorts)
+        (whole,) = sealed([message])
+        record = whole.content.get(COHORT)
+        nodes = record.get(NODES) if isinstance(record, ConfigRecord) else None
+        if not isinstance(nodes, list) or not nodes:
+            raise ValueError(f"a message to a cohort needs a record {COHORT!r} with {NODES!r}")
+        partitions = [int(node) for node in nodes]
+        if min(partitions) < 0 or max(partitions) >= self._num_nodes:
+            raise ValueError(f"a cohort has a node outside of 0 to {self._num_nodes - 1}")
+        to_each = {name: item for name, item in whole.content.items() if name != COHORT}
+        gathering = self._timeline.gather(
+            partitions,
+            whole,
+            num_bytes=content_bytes(to_each),
+            steps=self._cohorts.steps(whole),
+        )
+        pushed = Pushed(whole.metadata, gathering)
+        self._out[gathering.number] = pushed
         return pushed
 
     def _run_until(self, horizon_s: float) -> list[int]:
         """Let time pass as `Timeline.run_until` does; return the numbers that arrived."""
-        arrived = [flight.number for flight in self._timeline.run_until(horizon_s)]
+        passed = self._timeline.run_until(horizon_s)
+        for number in passed.lost:
+            self._out.pop(number, None)
+        arrived = [event.number for event in passed.arrived]
         for number in arrived:
             if number in self._out:  # else nobody waits for it any more
                 pushed = self._out.pop(number)
                 self._delivered[pushed.message_id] = pushed
         return arrived
-
-
-def _pushed(flight: Flight) -> _Pushed:
-    message = None if flight.instruction is None else unpacked(flight.instruction)
-    if not isinstance(message, Message):
-        raise WorkerError(f"message {flight.number} is out as a {type(message).__name__}")
-    return _Pushed(rebuild(message.metadata, RecordDict()), flight)
-
-
-def _crew(nodes: Nodes, *, workers: int | None, timeout_s: float) -> Crew:
-    can_fork = hasattr(os, "fork")
-    if workers == 0 or (workers is None and not can_fork):
-        return InlineCrew(nodes)
-    if not can_fork:
-        raise ValueError(f"workers must be 0, not {workers}: this system has no fork")
-    wanted = usable_cores() if workers is None else workers
-    return WorkerCrew(nodes, num_workers=min(wanted, nodes.num_nodes), task_timeout_s=timeout_s)
-
-
-def _reply(pushed: _Pushed) -> Message:
-    """Return the reply that has arrived, under an id that any run gives it."""
-    outcome = pushed.flight.outcome
-    if outcome is None:
-        raise WorkerError(f"{pushed.message_id} was delivered without a reply")
-    if isinstance(outcome, Answer):
-        reply = unpacked(outcome.reply)
-    else:
-        reply = error_reply(pushed.asked, code=outcome.code, reason=outcome.reason)
-    if not isinstance(reply, Message):
-        raise WorkerError(f"the reply to {pushed.message_id} is a {type(reply).__name__}")
-    return with_message_id(reply, f"reply-{pushed.flight.number}")

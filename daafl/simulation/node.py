@@ -1,4 +1,4 @@
-"""One message at one simulated node: what the ClientApp makes of it."""
+"""What nodes make of messages: one at one node, or many that carry one model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from daafl.flower import ErrorCode
-from daafl.messages import MAX_COUNT, STEPS, TELEMETRY
+from daafl.messages import MAX_COUNT, SENSOR, STEPS, TELEMETRY, TIME_S
+from daafl.payload import content_bytes
+from daafl.simulation.cohorts import CohortApp
+from daafl.simulation.jobs import Batch, Job, Sum, Surroundings, Task
 from daafl.simulation.wire import Parcel, packed, unpacked
 
 logger = logging.getLogger(__name__)
@@ -31,12 +34,15 @@ MAX_REASON: Final = 500  # characters of an error's own text
 class Answer:
     """A reply, the node's new state and the local steps it took.
 
-    `state` is ``None`` if the message left the state as it was.
+    A reply is packed where it has been made apart, and the message itself where it was made
+    together with others. `state` is ``None`` if the message left the state as it was. `num_bytes`
+    is what the reply carries.
     """
 
-    reply: Parcel
+    reply: Parcel | Message
     state: Parcel | None
     steps: float
+    num_bytes: int
 
 
 @dataclass(frozen=True)
@@ -52,59 +58,123 @@ Outcome = Answer | Failure
 
 @dataclass(frozen=True)
 class Nodes:
-    """All nodes of a simulated federation: one ClientApp, told apart by their `Context`."""
+    """All nodes of a simulated federation: one ClientApp, told apart by their `Context`.
+
+    `cohorts` answers messages that carry one model together; without it there are no such jobs.
+    """
 
     client_app: ClientApp
     num_nodes: int
     run_id: int
     run_config: Mapping[str, bool | float | int | str]
+    cohorts: CohortApp | None = None
 
-    def answer(self, partition: int, instruction: Parcel, state: Parcel | None) -> Outcome:
-        """Return what the node of `partition` makes of a message.
+    def run(self, job: Job) -> list[tuple[int, Outcome]]:
+        """Return what became of each message of a job, by its number."""
+        match job:
+            case Task():
+                return [(job.number, self._answer(job))]
+            case Batch():
+                return self._together(job)
+            case Sum():
+                return [(job.number, self._summed(job))]
+
+    def _answer(self, task: Task) -> Outcome:
+        """Return what a node makes of a message.
 
         The message and the state are unpacked anew, so nothing the ClientApp does to them, or to
         its configuration, reaches another message. On failure the state stays as it was.
-
-        Parameters
-        ----------
-        partition
-            Index of the node, from 0.
-        instruction
-            A packed `Message`.
-        state
-            The node's packed `Context.state`; ``None`` for an empty one.
         """
-        context = Context(
-            run_id=self.run_id,
-            node_id=FIRST_NODE_ID + partition,
-            node_config={"partition-id": partition, "num-partitions": self.num_nodes},
-            state=_records(state),
-            run_config=dict(self.run_config),
-        )
         try:
-            message = unpacked(instruction)
+            context = self._context(task.partition, task.state, task.around)
+            message = unpacked(task.message)
             if not isinstance(message, Message):
                 raise TypeError(f"a {type(message).__name__} was sent, not a Message")
             reply = self.client_app(message, context)
             fault = _fault(message, reply)
             if fault is not None:
                 return Failure(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, fault)
+            parcel = packed(reply)
             answer = Answer(
-                reply=packed(reply),
-                state=_changed(state, context.state),
+                reply=parcel,
+                state=_changed(task.state, context.state),
                 steps=_reported_steps(reply),
+                num_bytes=_reply_bytes(reply),
             )
         except (Exception, SystemExit) as error:
-            logger.debug("node %d failed", partition, exc_info=True)
+            logger.debug("node %d failed", task.partition, exc_info=True)
             return Failure(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, _described(error))
-        if answer.reply.num_bytes > MAX_REPLY_BYTES:
-            size = f"{answer.reply.num_bytes / 2**20:.0f} MiB"
-            limit = f"{MAX_REPLY_BYTES / 2**20:.0f} MiB"
-            return Failure(
-                ErrorCode.CLIENT_APP_RAISED_EXCEPTION,
-                f"the reply has {size}, more than the {limit} a Flower message may have",
-            )
+        return _within_limit(answer, parcel.num_bytes)
+
+    def _together(self, batch: Batch) -> list[tuple[int, Outcome]]:
+        """Return what nodes make of messages with one model; one by one if that fails."""
+        if self.cohorts is None:
+            return self._singly(batch)
+
+        def contexts() -> list[Context]:
+            columns = zip(batch.partitions, batch.states, batch.arounds, strict=True)
+            return [self._context(*column) for column in columns]
+
+        try:
+            answered = self.cohorts.answers(batch.messages, contexts)
+            rows = zip(batch.numbers, batch.messages, batch.states, answered, strict=True)
+            return [
+                (number, _checked(message, state, *answer))
+                for number, message, state, answer in rows
+            ]
+        except (Exception, SystemExit):
+            logger.debug("a cohort failed and is run one by one", exc_info=True)
+            return self._singly(batch)
+
+    def _singly(self, batch: Batch) -> list[tuple[int, Outcome]]:
+        return [outcome for task in batch.singly() for outcome in self.run(task)]
+
+    def _summed(self, job: Sum) -> Outcome:
+        try:
+            if self.cohorts is None:
+                raise TypeError("these nodes cannot be trained as a cohort")
+            reply = self.cohorts.summed(job.message, job.partitions, job.time_s)
+            return _checked(job.message, None, reply, None)
+        except (Exception, SystemExit) as error:
+            logger.debug("a cohort failed", exc_info=True)
+            return Failure(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, _described(error))
+
+    def _context(self, partition: int, state: Parcel | None, around: Surroundings) -> Context:
+        node_config: dict[str, bool | float | int | str] = {
+            "partition-id": partition,
+            "num-partitions": self.num_nodes,
+            TIME_S: around.time_s,
+        }
+        node_config.update((SENSOR + name, value) for name, value in around.readings.items())
+        return Context(
+            run_id=self.run_id,
+            node_id=FIRST_NODE_ID + partition,
+            node_config=node_config,
+            state=_records(state),
+            run_config=dict(self.run_config),
+        )
+
+
+def _checked(
+    message: Message, state: Parcel | None, reply: object, context: Context | None
+) -> Outcome:
+    """Return a reply that was made together with others, as a node's answer."""
+    fault = _fault(message, reply)
+    if fault is not None or not isinstance(reply, Message):
+        return Failure(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, fault or "there is no reply")
+    num_bytes = _reply_bytes(reply)
+    after = None if context is None else _changed(state, context.state)
+    return _within_limit(Answer(reply, after, _reported_steps(reply), num_bytes), num_bytes)
+
+
+def _within_limit(answer: Answer, num_bytes: int) -> Outcome:
+    if num_bytes <= MAX_REPLY_BYTES:
         return answer
+    size, limit = f"{num_bytes / 2**20:.0f} MiB", f"{MAX_REPLY_BYTES / 2**20:.0f} MiB"
+    return Failure(
+        ErrorCode.CLIENT_APP_RAISED_EXCEPTION,
+        f"the reply has {size}, more than the {limit} a Flower message may have",
+    )
 
 
 def _records(state: Parcel | None) -> RecordDict:
@@ -136,6 +206,10 @@ def _fault(message: Message, reply: object) -> str | None:
     if reply.has_content() and not isinstance(reply.content, RecordDict):
         return f"the reply's content is a {type(reply.content).__name__}, not a RecordDict"
     return None
+
+
+def _reply_bytes(reply: Message) -> int:
+    return content_bytes(reply.content) if reply.has_content() else 0
 
 
 def _reported_steps(reply: Message) -> float:

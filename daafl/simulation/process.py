@@ -14,26 +14,24 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from daafl.errors import WorkerError
 from daafl.flower import ErrorCode
-from daafl.simulation.node import Answer, Failure, Nodes, Outcome
+from daafl.simulation.jobs import Job
+from daafl.simulation.node import Failure, Nodes, Outcome
 from daafl.simulation.threads import limit_to_one_thread
-from daafl.simulation.wire import Parcel, Shelf, receive, send
+from daafl.simulation.wire import Parcel, Shelf, packed, receive, send, unpacked
 
 _PR_SET_PDEATHSIG: Final = 1  # from <linux/prctl.h>
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A message for a node, as it travels to a worker; large byte strings go by their key."""
+class _Order:
+    """A packed job as it travels to a worker; large byte strings go by their key."""
 
-    partition: int
-    message: bytes
-    message_keys: tuple[int, ...]
-    state: bytes | None
-    state_keys: tuple[int, ...]
+    frame: bytes
+    keys: tuple[int, ...]
     added: dict[int, bytes]
     dropped: tuple[int, ...]
 
@@ -82,53 +80,47 @@ class Worker:
             _live(theirs, nodes, inherited, parent=self._owner)
         theirs.close()
 
-    def start(self, partition: int, message: Parcel, state: Parcel | None) -> None:
-        """Give the idle worker a message.
+    def start(self, job: Job) -> None:
+        """Give the idle worker a job.
 
         Raises
         ------
         OSError
-            If the process is gone; the message has not been started then.
+            If the process is gone; the job has not been started then.
         """
-        state_blobs = () if state is None else state.blobs
-        added, dropped = self._shelf.admit((*message.blobs, *state_blobs))
+        parcel = packed(job)
+        added, dropped = self._shelf.admit(parcel.blobs)
         self.sent_at_s = time.monotonic()
-        job = _Job(
-            partition=partition,
-            message=message.frame,
-            message_keys=tuple(map(id, message.blobs)),
-            state=None if state is None else state.frame,
-            state_keys=tuple(map(id, state_blobs)),
-            added=added,
-            dropped=dropped,
-        )
+        order = _Order(parcel.frame, tuple(map(id, parcel.blobs)), added, dropped)
         try:
-            send(self.connection, job)
+            send(self.connection, order)
         except BaseException:
             self.kill()  # half a job in the pipe: nothing else can be sent after it
             raise
 
-    def outcome(self) -> Outcome:
-        """Return what became of the message, once the connection is readable or the worker dead.
+    def outcomes(self) -> list[tuple[int, Outcome]] | Failure:
+        """Return what became of the job's messages, or how the process ended.
+
+        To be called once the connection is readable or the worker dead.
 
         Raises
         ------
         WorkerError
-            If what the worker sent is no outcome.
+            If what the worker sent are no outcomes.
         """
         if not self.is_alive:
             self._end_group()  # what it started may hold the pipe open, and reading would not end
         try:
-            outcome = receive(self.connection)
+            outcomes = receive(self.connection)
         except (EOFError, OSError):
             self.kill()
             return Failure(ErrorCode.CLIENT_APP_CRASHED, f"the worker process {self._end()}")
         except BaseException:
             self.kill()
             raise
-        if not isinstance(outcome, Answer | Failure):
-            raise WorkerError(f"a worker process sent a {type(outcome).__name__}")
-        return outcome
+        if not isinstance(outcomes, list):
+            raise WorkerError(f"a worker process sent a {type(outcomes).__name__}")
+        return outcomes
 
     @property
     def is_alive(self) -> bool:
@@ -211,22 +203,16 @@ def _serve(connection: Connection, nodes: Nodes) -> None:
     shelf: dict[int, bytes] = {}
     while True:
         try:
-            job = receive(connection)
+            order = receive(connection)
         except EOFError:
             return
-        if not isinstance(job, _Job):
-            raise TypeError(f"the grid sent a {type(job).__name__}")
-        for key in job.dropped:
+        if not isinstance(order, _Order):
+            raise TypeError(f"the grid sent a {type(order).__name__}")
+        for key in order.dropped:
             del shelf[key]
-        shelf.update(job.added)
-        outcome = nodes.answer(
-            job.partition,
-            Parcel(job.message, tuple(shelf[key] for key in job.message_keys)),
-            None
-            if job.state is None
-            else Parcel(job.state, tuple(shelf[key] for key in job.state_keys)),
-        )
-        send(connection, outcome)
+        shelf.update(order.added)
+        job: Any = unpacked(Parcel(order.frame, tuple(shelf[key] for key in order.keys)))
+        send(connection, nodes.run(job))
         _flush()
 
 

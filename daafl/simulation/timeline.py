@@ -1,88 +1,73 @@
-"""The event clock: which message runs at which node, and when its reply arrives."""
+"""The event clock: which messages run at which nodes, and when their replies arrive."""
 
 from __future__ import annotations
 
 import heapq
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Message
 
 from daafl.errors import WorkerError
-from daafl.simulation.devices import Devices
-from daafl.simulation.node import Answer, Failure, Outcome
+from daafl.simulation.fates import gathered, settle
+from daafl.simulation.flight import CohortCall, Event, Flight, Gathering, Group, Instruction
+from daafl.simulation.history import History, Past
+from daafl.simulation.jobs import Batch, Sum, Surroundings, Task
+from daafl.simulation.node import Outcome
+from daafl.simulation.node_table import NodeTable
+from daafl.simulation.traffic import Traffic
 from daafl.simulation.wire import Parcel
-from daafl.simulation.workers import Crew, Task
+from daafl.simulation.workers import Crew
+from daafl.simulation.world import World
+
+_CAUTION: float = 1e-9  # lower bounds are lowered by so much of themselves, for rounding
 
 
-@dataclass(eq=False)
-class Flight:
-    """A message from the moment it is sent until its reply arrives.
+@dataclass(frozen=True)
+class Letter:
+    """A message that is to be sent to a node; `num_bytes` is its payload."""
 
-    Parameters
+    partition: int
+    instruction: Instruction
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What has happened while time moved.
+
+    Attributes
     ----------
-    number
-        Counts the messages of a timeline from 1.
-    partition
-        Index of the node it is for.
-    sent_at_s, arrives_at_s
-        Virtual times of message and reply; the latter is unknown until the node has worked.
-    instruction
-        The message; ``None`` once its reply has arrived. Until then it may have to be run again.
-    outcome
-        What the node made of it.
-    state, free_at_s
-        The node's state after this message, and the virtual time from which it is free.
+    arrived
+        Messages whose replies have arrived, in order of arrival.
+    lost
+        Numbers of messages that will never have a reply.
     """
 
-    number: int
-    partition: int
-    sent_at_s: float
-    instruction: Parcel | None
-    arrives_at_s: float = math.inf
-    outcome: Outcome | None = None
-    state: Parcel | None = None
-    free_at_s: float = 0.0
+    arrived: Sequence[Event]
+    lost: Sequence[int]
 
 
-@dataclass(frozen=True)
-class NodePoint:
-    """A node after its last message whose reply has arrived."""
-
-    partition: int
-    free_at_s: float
-    state: Parcel | None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Point:
     """Where a timeline stands, with nothing in it that has happened but is not known yet.
 
-    Parameters
+    Attributes
     ----------
     now_s
         Virtual time.
     num_sent
         Messages sent so far.
-    nodes
-        Nodes that have answered, as far as their answers have arrived.
-    out
-        Messages whose replies have not arrived, in the order of sending, to be run from there.
+    past
+        What is over, and what has to be run again.
     """
 
     now_s: float
     num_sent: int
-    nodes: tuple[NodePoint, ...]
-    out: tuple[Flight, ...]
-
-
-@dataclass(eq=False)
-class _Node:
-    """A node: of the messages in its queue the first one runs, the others wait."""
-
-    queue: deque[Flight] = field(default_factory=deque)
-    free_at_s: float = 0.0
-    state: Parcel | None = None  # after its last message that has run
-    delivered: NodePoint | None = None
+    past: Past
 
 
 class Timeline:
@@ -90,92 +75,172 @@ class Timeline:
 
     What a message costs is known only after it has run. So a message runs as early as possible
     in real time, and virtual time moves to an arrival only when nothing that still runs could
-    come before it (conservative simulation; Chandy and Misra 1979).
+    come before it (conservative simulation; Chandy and Misra 1979). It runs on a copy of what its
+    node keeps; the node's own changes when the reply arrives.
 
     Parameters
     ----------
-    devices
-        Speed and latency of every node.
+    world
+        How long things take, and what goes wrong.
     crew
         Who runs the messages.
     """
 
-    def __init__(self, devices: Devices, crew: Crew) -> None:
+    def __init__(self, world: World, crew: Crew) -> None:
         self.now_s = 0.0
-        self._devices = devices
+        self._world = world
         self._crew = crew
         self._num_sent = 0
-        self._nodes: dict[int, _Node] = {}
-        self._out: dict[int, Flight] = {}
-        self._running: dict[int, Flight] = {}
-        self._earliest: list[tuple[float, int]] = []  # when flights arrive at best, by number
-        self._arrivals: list[tuple[float, int, Flight]] = []
+        self._nodes = NodeTable(world)  # as what has run leaves them
+        self._history = History(self._nodes.copied())
+        self._queues: dict[int, deque[Flight]] = {}
+        self._running: dict[int, Event] = {}
+        self._earliest: list[tuple[float, int]] = []  # when replies arrive at best, by number
+        self._arrivals: list[tuple[float, int, Event]] = []
+        self._vanishing: list[tuple[float, int, Event]] = []
 
     def next_number(self) -> int:
         """Return the number that the next message will have."""
         return self._num_sent + 1
 
-    def send(self, partition: int, instruction: Parcel) -> Flight:
-        """Send a message to a node now."""
-        self._num_sent += 1
-        flight = Flight(self._num_sent, partition, self.now_s, instruction)
-        self._enqueue(flight)
-        return flight
+    @property
+    def may_arrive(self) -> bool:
+        """Whether a reply will, or may, still arrive."""
+        return bool(self._running or self._arrivals)
 
-    def run_until(self, horizon_s: float) -> list[Flight]:
-        """Move time to the next arrival, at most to the horizon; return what has arrived.
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes and costs of everything that is over."""
+        return self._history.traffic
 
-        Time stays where it is if something arrives now, or if nothing is out and the horizon is
-        infinite. Equal times are in the order of sending.
+    def send(self, letters: Sequence[Letter], *, together: bool = False) -> list[Flight]:
+        """Send messages to different nodes now; `together` has them run as one job."""
+        flights = []
+        for letter in letters:
+            self._num_sent += 1
+            flights.append(
+                Flight(
+                    self._num_sent,
+                    letter.partition,
+                    self.now_s,
+                    letter.num_bytes,
+                    letter.instruction,
+                )
+            )
+        for group in [flights] if together else [[flight] for flight in flights]:
+            self._launch(Group(group, is_batch=together))
+        return flights
+
+    def gather(
+        self, partitions: Sequence[int], message: Message, *, num_bytes: int, steps: float
+    ) -> Gathering:
+        """Send a message to a cohort now; its members do `steps` steps and answer as one.
+
+        What reaches which member, and who fails, is known beforehand: those who answer are all
+        that is trained. Every member sends back as many bytes as it was sent.
+        """
+        members = np.asarray(partitions, np.int64)
+        call = CohortCall(self.next_number(), members, self.now_s, message, num_bytes, steps)
+        self._num_sent += len(members)
+        return self._gather(call, is_settled_before=False)
+
+    def run_until(self, horizon_s: float) -> Passed:
+        """Move time to the next arrival, at most to the horizon; return what has happened.
+
+        Time stays where it is if something arrives now, or if nothing can arrive and the horizon
+        is infinite. Equal times are in the order of sending.
         """
         next_s = self._next_arrival_s(horizon_s)
         if math.isfinite(next_s):
             self.now_s = max(self.now_s, next_s)
+        lost = []
+        while self._vanishing and self._vanishing[0][0] <= self.now_s:
+            _, number, event = heapq.heappop(self._vanishing)
+            self._history.close(event)
+            lost.append(number)
         arrived = []
         while self._arrivals and self._arrivals[0][0] <= self.now_s:
-            _, _, flight = heapq.heappop(self._arrivals)
-            node = self._nodes[flight.partition]
-            node.delivered = NodePoint(flight.partition, flight.free_at_s, flight.state)
-            del self._out[flight.number]
-            flight.state = flight.instruction = None
-            arrived.append(flight)
-        return arrived
+            _, _, event = heapq.heappop(self._arrivals)
+            self._history.close(event)
+            arrived.append(event)
+        return Passed(arrived, lost)
 
     def state(self, partition: int) -> Parcel | None:
-        """Return a node's state after its last message whose reply has arrived."""
-        node = self._nodes.get(partition)
-        return None if node is None or node.delivered is None else node.delivered.state
+        """Return what a node keeps after its last message that is over."""
+        while any(_is_known(flight) for flight in self._queues.get(partition, ())):
+            self._settle(self._crew.finished())
+        return self._history.state(partition)
+
+    def out(self) -> list[Event]:
+        """Return the messages that are not over, in the order of sending."""
+        return [event for event in self._history.events() if not event.is_over]
 
     def point(self) -> Point:
         """Return where the timeline stands."""
-        delivered = (self._nodes[partition].delivered for partition in sorted(self._nodes))
-        nodes = tuple(point for point in delivered if point is not None)
-        return Point(self.now_s, self._num_sent, nodes, tuple(self._out.values()))
+        return Point(self.now_s, self._num_sent, self._history.past())
 
     def go_to(self, point: Point) -> None:
         """Stand, in a timeline that has sent nothing, where another one stood.
 
         What was out is sent to the nodes again, with its numbers and times. A reply depends on
-        the node's state and the message alone, so the same replies arrive at the same times.
+        the node's state and the message alone, so the same replies arrive at the same times; of
+        those that are over already, only the effect on their nodes counts.
         """
         self.now_s, self._num_sent = point.now_s, point.num_sent
-        for known in point.nodes:
-            node = _Node(free_at_s=known.free_at_s, state=known.state, delivered=known)
-            self._nodes[known.partition] = node
-        for flight in point.out:
-            self._enqueue(flight)
+        self._nodes.load(point.past.nodes)
+        self._history.load(point.past)
+        for group in point.past.out:
+            if group.gathering is not None:
+                again = group.gathering
+                self._gather(again.call, is_settled_before=again.is_over)
+            else:
+                self._launch(group)
 
-    def _enqueue(self, flight: Flight) -> None:
-        # No work is negative: the reply cannot come before the message has gone there and back.
-        # Added one by one as in `_settle`, since another rounding could put it after the reply.
-        latency_s = self._devices.one_way_seconds(flight.partition)
-        at_best_s = flight.sent_at_s + latency_s + latency_s
-        heapq.heappush(self._earliest, (at_best_s, flight.number))
-        self._out[flight.number] = self._running[flight.number] = flight
-        node = self._nodes.setdefault(flight.partition, _Node())
-        node.queue.append(flight)
-        if len(node.queue) == 1:
-            self._start(node)
+    def _gather(self, call: CohortCall, *, is_settled_before: bool) -> Gathering:
+        """Let a cohort work; who answers, and when, is certain at once."""
+        while any(int(partition) in self._queues for partition in call.partitions):
+            self._settle(self._crew.finished())
+        gathering = gathered(call, self._world, self._nodes)
+        self._history.file(Group(gathering=gathering))
+        self._nodes.put(call.partitions, gathering.free_at_s, gathering.bodies)
+        if is_settled_before:
+            self._history.close(gathering)
+        elif not len(gathering.answering):
+            self._vanish(gathering)
+        else:
+            heapq.heappush(self._earliest, (gathering.arrives_at_s, call.number))
+            self._running[call.number] = gathering
+            members = tuple(gathering.answering.tolist())
+            self._crew.submit(Sum(call.number, members, call.message, call.sent_at_s))
+        return gathering
+
+    def _launch(self, group: Group) -> None:
+        """Let messages travel to their nodes and queue there."""
+        flights = group.flights
+        nodes = np.array([flight.partition for flight in flights])
+        numbers = np.array([flight.number for flight in flights])
+        sent_at_s = np.array([flight.sent_at_s for flight in flights])
+        sizes = np.array([flight.num_bytes for flight in flights])
+        reaches_at_s = self._world.reached(nodes, numbers, sent_at_s, sizes).arrives_at_s.tolist()
+        at_best_s = (sent_at_s + self._world.least_seconds(nodes)).tolist()
+        self._history.file(group)
+        for flight, reaches_s, best_s in zip(flights, reaches_at_s, at_best_s, strict=True):
+            flight.reaches_at_s = reaches_s
+            if not math.isfinite(reaches_s):
+                flight.ends_at_s, flight.state = flight.sent_at_s, None
+                self._vanish(flight)
+                continue
+            earliest_s = max(best_s, reaches_s)
+            heapq.heappush(self._earliest, (earliest_s - _CAUTION * earliest_s, flight.number))
+            self._running[flight.number] = flight
+            queue = self._queues.setdefault(flight.partition, deque())
+            queue.append(flight)
+            group.num_queued += len(queue) > 1
+        if group.num_queued == 0:
+            self._start(group)
+
+    def _vanish(self, event: Event) -> None:
+        heapq.heappush(self._vanishing, (event.vanishes_at_s, event.number, event))
 
     def _next_arrival_s(self, horizon_s: float) -> float:
         """Return when the next reply arrives or the horizon comes, once that is certain."""
@@ -185,28 +250,77 @@ class Timeline:
             next_s = min(self._arrivals[0][0] if self._arrivals else math.inf, horizon_s)
             if not self._earliest or self._earliest[0][0] > next_s:
                 return next_s
-            for number, outcome in self._crew.finished():
-                self._settle(self._running.pop(number), outcome)
+            self._settle(self._crew.finished())
 
-    def _start(self, node: _Node) -> None:
-        """Let the crew run the first message in the node's queue."""
-        flight = node.queue[0]
-        if flight.instruction is None:
-            raise WorkerError(f"message {flight.number} has been answered and cannot be run")
-        self._crew.submit(Task(flight.number, flight.partition, flight.instruction, node.state))
+    def _start(self, group: Group) -> None:
+        """Let the crew run a group whose nodes are all free for it."""
+        flights = [flight for flight in group.flights if math.isfinite(flight.reaches_at_s)]
+        if not flights:
+            return
+        nodes = np.array([flight.partition for flight in flights])
+        reaches_at_s = np.array([flight.reaches_at_s for flight in flights])
+        begins_at_s = np.maximum(reaches_at_s, self._nodes.free_at_s[nodes])
+        shown = self._world.readings(nodes, begins_at_s, self._nodes.bodies[nodes])
+        arounds = []
+        for flight, time_s, readings in zip(flights, begins_at_s.tolist(), shown, strict=True):
+            flight.begins_at_s = time_s
+            arounds.append(Surroundings(time_s, readings))
+        states = [self._nodes.states.get(flight.partition) for flight in flights]
+        if not group.is_batch:
+            (flight,), (state,), (around,) = flights, states, arounds
+            if not isinstance(flight.instruction, Parcel):
+                raise WorkerError(f"message {flight.number} is not packed and cannot be run alone")
+            self._crew.submit(
+                Task(flight.number, flight.partition, flight.instruction, state, around)
+            )
+            return
+        messages = [f.instruction for f in flights if isinstance(f.instruction, Message)]
+        if len(messages) != len(flights):
+            raise WorkerError(f"message {flights[0].number} is packed and cannot run with others")
+        self._crew.submit(
+            Batch(
+                tuple(flight.number for flight in flights),
+                tuple(flight.partition for flight in flights),
+                tuple(messages),
+                tuple(states),
+                tuple(arounds),
+            )
+        )
 
-    def _settle(self, flight: Flight, outcome: Outcome) -> None:
-        """Take note of what a node has made of a message, and when that arrives."""
-        node = self._nodes[flight.partition]
-        node.queue.popleft()
-        if isinstance(outcome, Answer) and outcome.state is not None:
-            node.state = outcome.state
-        steps = 0.0 if isinstance(outcome, Failure) else outcome.steps
-        latency_s = self._devices.one_way_seconds(flight.partition)
-        begins_at_s = max(flight.sent_at_s + latency_s, node.free_at_s)
-        node.free_at_s = begins_at_s + self._devices.work_seconds(flight.partition, steps=steps)
-        flight.arrives_at_s = node.free_at_s + latency_s
-        flight.outcome, flight.state, flight.free_at_s = outcome, node.state, node.free_at_s
-        heapq.heappush(self._arrivals, (flight.arrives_at_s, flight.number, flight))
-        if node.queue:
-            self._start(node)
+    def _settle(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        """Take note of what nodes have made of messages, and when that arrives."""
+        flights = []
+        for number, outcome in outcomes:
+            event = self._running.pop(number)
+            event.outcome = outcome
+            if isinstance(event, Flight):
+                flights.append(event)
+            else:
+                heapq.heappush(self._arrivals, (event.arrives_at_s, number, event))
+        if not flights:
+            return
+        settle(flights, self._world, self._nodes)
+        for flight in flights:
+            if flight.is_settled_before:
+                self._history.close(flight)
+            elif math.isfinite(flight.arrives_at_s):
+                heapq.heappush(self._arrivals, (flight.arrives_at_s, flight.number, flight))
+            else:
+                self._vanish(flight)
+        for flight in flights:
+            self._next_in_queue(flight.partition)
+
+    def _next_in_queue(self, partition: int) -> None:
+        queue = self._queues[partition]
+        queue.popleft()
+        if not queue:
+            del self._queues[partition]
+            return
+        group = self._history.group(queue[0])
+        group.num_queued -= 1
+        if group.num_queued == 0:
+            self._start(group)
+
+
+def _is_known(flight: Flight) -> bool:
+    return flight.is_settled_before

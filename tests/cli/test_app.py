@@ -48,12 +48,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "own.py").write_text(OWN_TASKS)
+    (tmp_path / "bad.yaml").write_text("events:\n- {kind: crash, at_s: -1}")
     return tmp_path
 
 
 # Arguments, exit code, and a part of the sentence on standard error.
 MISTAKES = [
     (["rn"], 2, "Did you mean 'run'?"),
+    (["run", "scenario=storn"], 2, "scenario=storn is not known; did you mean storm?"),
+    (["run", "scenario=bad.yaml"], 2, "bad.yaml, line 2: events[0].at_s is -1, but must be a num"),
     (["run", "--jsn"], 2, "Did you mean '--json'?"),
     (["run", "--resolve"], 2, "--resolve goes with --cfg"),
     (["run", "--cfg", "jb"], 2, "'jb' is not one of 'job', 'hydra', 'all'"),
@@ -69,7 +72,7 @@ MISTAKES = [
     (["run", "pacing.refill=now"], 2, "pacing.refill is 'now', but must be one of step, reply"),
     (["run", "training.lr=-1"], 2, "training.lr is -1"),
     (["run", "loop.learning_rate.kappa=x"], 2, "loop.learning_rate.kappa is 'x', but must be a"),
-    (["run", "devices.latency_s=-1"], 2, "devices: latency_s"),
+    (["run", "fleet.latency_s=-1"], 2, "fleet: latency_s"),
     (["run", "grid.message_timeout_s=-1"], 2, "message_timeout_s"),
     (["run", "task=wine"], 2, "143 examples cannot be divided among 30 nodes"),
     (["run", "task.hidden=0"], 2, "task digits has hidden=0"),

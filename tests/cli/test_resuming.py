@@ -23,8 +23,8 @@ WINE = ["task=wine", "num_nodes=6", "workers=0", "--quiet"]
 
 SETTINGS = {
     "synchronous": ["strategy=fedavg"],
-    "deadline": ["pacing=deadline", "strategy=fedavgm", "devices=log_normal"],
-    "buffered": ["pacing=buffered", "strategy=fedadam", "devices=log_normal"],
+    "deadline": ["pacing=deadline", "strategy=fedavgm", "fleet=log_normal"],
+    "buffered": ["pacing=buffered", "strategy=fedadam", "fleet=log_normal"],
 }
 
 

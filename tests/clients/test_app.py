@@ -13,6 +13,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from daafl import __version__
 from daafl.clients import client_app
 from daafl.errors import ConfigError, DataError, MessageError
+from daafl.keyed_random import mixed
 from daafl.learning import LocalWork, Task, TorchTrainer
 from daafl.learning.tasks.digits import Digits
 from daafl.messages import Assignment, Envelope, Hello
@@ -43,7 +44,7 @@ def test_training_is_the_trainers_with_randomness_from_the_message(
         sent,
         toy.node_data(2, 5),
         LocalWork(lr=0.3, steps=4, batch_size=8, proximal_mu=0.5),
-        np.random.default_rng([11, 2, 6, 2]),
+        int(mixed(11, 2, 6, 2)),
     )
     assert list(reply.content["arrays"]) == ["packed"]
     assert np.array_equal(reply.content["arrays"]["packed"].numpy(), expected.packed)
@@ -130,7 +131,7 @@ def test_a_probe_reports_log_losses_and_all_the_work_it_took(
         toy.node_data(2, 5),
         rates,
         LocalWork(lr=0.3, steps=4, batch_size=8, proximal_mu=0.5),
-        np.random.default_rng([11, 2, 6, 2]),
+        int(mixed(11, 2, 6, 2)),
     )
     assert reply.content["metrics"] == {"log-losses": list(expected), "num-examples": 18}
     assert reply.content["telemetry"]["steps"] == 12

@@ -34,7 +34,7 @@ def better(toy: Task, trainer: TorchTrainer) -> np.ndarray:
     """Return a model that knows the task."""
     work = LocalWork(lr=0.3, steps=200, batch_size=16)
     packed = trainer.initial(seed=1)
-    return trainer.train(packed, toy.node_data(2, 5), work, np.random.default_rng(0)).packed
+    return trainer.train(packed, toy.node_data(2, 5), work, key=0).packed
 
 
 def test_a_ballot_is_that_of_the_nodes_own_losses(

@@ -184,6 +184,7 @@ def test_the_run_wide_values_are_a_schema() -> None:
         "num_rounds": 1,
         "evaluate_every": 0,
         "workers": None,
+        "trainer": "auto",
         "baseline": False,
         "checkpoint_every": 1,
         "knowledge": "fresh",

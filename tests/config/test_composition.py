@@ -77,7 +77,7 @@ def test_a_mistake_becomes_one_sentence(overrides: list[str], what: str, rule: s
 def test_values_are_resolved_and_plain() -> None:
     composition = compose(["seed=7", "num_nodes=12"])
     assert composition.config["partition"]["seed"] == 7
-    assert composition.config["devices"]["num_nodes"] == 12
+    assert composition.config["fleet"]["num_nodes"] == 12
     assert composition.config["task"]["partitioner"] == composition.config["partition"]
     assert type(composition.config["partition"]) is dict
 

@@ -22,7 +22,7 @@ CHOICES = [
     (group, option.name)
     for group, options in option_groups().items()
     for option in options
-    if (group, option.name) != ("task", "custom")
+    if (group, option.name) not in {("fleet", "trace"), ("scenario", "custom"), ("task", "custom")}
 ]
 # Wine is too small for thirty nodes of eight rows each.
 FEWER_NODES = {"wine": ["num_nodes=10"]}
@@ -51,7 +51,7 @@ def nodes_of(file: str) -> list[Mapping[str, Any]]:
 def test_there_are_files_for_every_group() -> None:
     assert set(option_groups()) >= {
         "attack",
-        "devices",
+        "fleet",
         "experiment",
         "grid",
         "loop/health",

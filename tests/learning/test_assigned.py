@@ -1,8 +1,8 @@
-import numpy as np
 import pytest
 
 from daafl.errors import MessageError
-from daafl.learning.assigned import assigned_rng, assigned_work
+from daafl.keyed_random import mixed
+from daafl.learning.assigned import assigned_key, assigned_work
 from daafl.learning.work import LocalWork
 from daafl.messages import PROXIMAL_MU, Assignment
 
@@ -21,6 +21,9 @@ def test_a_proximal_weight_that_is_no_number_is_refused(value: float | str) -> N
 
 def test_randomness_is_a_function_of_seed_node_version_and_draw() -> None:
     asked = Assignment(seed=3, version=4, draw=1)
-    assert assigned_rng(asked, 2).random() == np.random.default_rng([3, 2, 4, 1]).random()
+    assert assigned_key(asked, 2) == int(mixed(3, 2, 4, 1))
     again = Assignment(seed=3, version=4, draw=1, ticket=99, lr=1.0)
-    assert assigned_rng(again, 2).random() == assigned_rng(asked, 2).random()
+    assert assigned_key(again, 2) == assigned_key(asked, 2)
+    changed = [Assignment(seed=4, version=4, draw=1), Assignment(seed=3, version=4, draw=2)]
+    keys = {assigned_key(asked, 2), assigned_key(asked, 3)} | {assigned_key(a, 2) for a in changed}
+    assert len(keys) == 4

@@ -20,7 +20,7 @@ def buffered_history(app: ClientApp, ask: Ask, workers: int) -> list[tuple[float
     """Run a federation that never waits for all; return what arrived when."""
     devices = Devices.log_normal(NUM_NODES, sigma=1.0, seed=4, latency_s=0.01)
     history: list[tuple[float, object]] = []
-    with InProcessGrid(app, NUM_NODES, devices=devices, workers=workers) as grid:
+    with InProcessGrid(app, NUM_NODES, fleet=devices, workers=workers) as grid:
         out = grid.push_messages(ask(grid, range(NUM_NODES), steps=3))
         for step in range(40):
             grid.wait(math.inf)
@@ -122,7 +122,7 @@ def errands_run(
             count = int(reply.content["count"]["value"]) if reply.has_content() else None
             history.append((grid.now_s(), serial, count))
 
-    with InProcessGrid(scripted_app(), NUM_NODES, devices=devices, workers=workers) as grid:
+    with InProcessGrid(scripted_app(), NUM_NODES, fleet=devices, workers=workers) as grid:
         clock = 0.0
         for serial, errand_ in enumerate(errands):
             clock += errand_["delay"]
@@ -142,7 +142,7 @@ def errands_run(
 
 def test_messages_that_arrive_together_commit_state_in_order() -> None:
     devices = Devices(np.zeros(NUM_NODES), np.ones(NUM_NODES))
-    with InProcessGrid(scripted_app(), NUM_NODES, devices=devices, workers=3) as grid:
+    with InProcessGrid(scripted_app(), NUM_NODES, fleet=devices, workers=3) as grid:
         messages = [
             Message(
                 RecordDict({"config": ConfigRecord({"fails": False, "steps": 0, "serial": i})}),
@@ -163,7 +163,7 @@ def test_rounding_lets_no_reply_be_overlooked() -> None:
     latency_s, sent_s = 1 / 3, 1.3
     assert sent_s + latency_s + latency_s < sent_s + 2 * latency_s
     devices = Devices(np.zeros(2), np.full(2, latency_s))
-    with InProcessGrid(scripted_app(), 2, devices=devices, workers=0) as grid:
+    with InProcessGrid(scripted_app(), 2, fleet=devices, workers=0) as grid:
         grid.wait(sent_s)
         asked = [
             Message(

@@ -8,10 +8,31 @@ from daafl.simulation import Devices
 
 def test_work_takes_steps_times_the_nodes_own_speed() -> None:
     devices = Devices([0.5, 2.0], [0.1, 0.3])
-    assert devices.work_seconds(0, steps=10) == 5.0
-    assert devices.work_seconds(1, steps=10) == 20.0
-    assert devices.one_way_seconds(1) == 0.3
-    assert len(devices) == 2
+    nodes, numbers = np.array([0, 1]), np.array([1, 2])
+    bodies = devices.bodies(nodes)
+    shift = devices.worked(nodes, numbers, np.array([1.0, 2.0]), np.array([10.0, 10.0]), bodies)
+    assert shift.ends_at_s.tolist() == shift.free_at_s.tolist() == [6.0, 22.0]
+    assert shift.cost.tolist() == [0.0, 0.0]
+    assert len(devices) == devices.num_nodes == 2
+
+
+def test_messages_take_the_latency_each_way_whatever_their_size() -> None:
+    devices = Devices([0.5, 2.0], [0.1, 0.3])
+    nodes, numbers = np.array([1, 0]), np.array([1, 2])
+    for journeys in (devices.reached, devices.returned):
+        journey = journeys(nodes, numbers, np.array([1.0, 2.0]), np.array([0, 10**9]))
+        assert journey.arrives_at_s.tolist() == [1.3, 2.1]
+        assert np.isinf(journey.again_at_s).all()
+    assert devices.least_seconds(nodes).tolist() == [0.6, 0.2]
+    assert devices.online(nodes, 5.0).all()
+    assert devices.readings(np.array([1]), np.array([0.0]), devices.bodies(nodes)[:1])[0] == {
+        "latency_s": 0.3
+    }
+
+
+def test_digests_tell_devices_apart() -> None:
+    one, same, other = (Devices([1.0, 2.0], [0.0, x]) for x in (0.5, 0.5, 0.6))
+    assert one.digest == same.digest != other.digest
 
 
 def test_uniform_devices_are_equal() -> None:

@@ -22,7 +22,7 @@ def test_a_reply_takes_two_latencies_and_the_work_it_reports(
     numpy_app: ClientApp, instructions: Ask
 ) -> None:
     devices = Devices([0.5, 2.0], [1.0, 3.0])
-    with InProcessGrid(numpy_app, 2, devices=devices, workers=0) as grid:
+    with InProcessGrid(numpy_app, 2, fleet=devices, workers=0) as grid:
         near, far = grid.push_messages(instructions(grid, [0, 1], steps=4))
         assert grid.now_s() == 0.0
         assert grid.pull_messages([near, far]) == []
@@ -38,7 +38,7 @@ def test_a_reply_takes_two_latencies_and_the_work_it_reports(
 def test_waiting_stops_at_its_timeout_and_loses_nothing(
     numpy_app: ClientApp, instructions: Ask
 ) -> None:
-    with InProcessGrid(numpy_app, 1, devices=Devices([1.0], [1.0]), workers=0) as grid:
+    with InProcessGrid(numpy_app, 1, fleet=Devices([1.0], [1.0]), workers=0) as grid:
         ids = grid.push_messages(instructions(grid, [0], steps=8))
         grid.wait(4.0)
         assert grid.now_s() == 4.0
@@ -64,7 +64,7 @@ def test_time_passes_with_nothing_out_but_never_for_ever(numpy_app: ClientApp) -
 def test_a_node_does_one_message_at_a_time(numpy_app: ClientApp, instructions: Ask) -> None:
     # Both reach the node at 1 s. The first is done at 1 + 4 = 5 s and arrives at 6 s, the second
     # is done at 5 + 2 = 7 s and arrives at 8 s.
-    with InProcessGrid(numpy_app, 1, devices=Devices([1.0], [1.0]), workers=0) as grid:
+    with InProcessGrid(numpy_app, 1, fleet=Devices([1.0], [1.0]), workers=0) as grid:
         first = grid.push_messages(instructions(grid, [0], steps=4))
         second = grid.push_messages(instructions(grid, [0], steps=2))
         arrivals = []
@@ -78,7 +78,7 @@ def test_a_message_sent_later_finds_the_node_still_busy(
     numpy_app: ClientApp, instructions: Ask
 ) -> None:
     # The node works from 1 s to 11 s. A message sent at 4 s is there at 5 s, starts at 11 s.
-    with InProcessGrid(numpy_app, 1, devices=Devices([1.0], [1.0]), workers=0) as grid:
+    with InProcessGrid(numpy_app, 1, fleet=Devices([1.0], [1.0]), workers=0) as grid:
         grid.push_messages(instructions(grid, [0], steps=10))
         grid.wait(4.0)
         late = grid.push_messages(instructions(grid, [0], steps=1))
@@ -97,7 +97,7 @@ def test_equal_times_are_in_the_order_of_pushing(numpy_app: ClientApp, instructi
 
 
 def test_replies_that_arrive_now_need_no_time(numpy_app: ClientApp, instructions: Ask) -> None:
-    with InProcessGrid(numpy_app, 2, devices=Devices([0, 0], [0, 0]), workers=0) as grid:
+    with InProcessGrid(numpy_app, 2, fleet=Devices([0, 0], [0, 0]), workers=0) as grid:
         ids = grid.push_messages(instructions(grid, [0, 1]))
         assert replied_to(grid.pull_messages(ids)) == ids
         ids = grid.push_messages(instructions(grid, [0, 1]))
@@ -112,7 +112,7 @@ def test_send_and_receive_answers_in_the_order_of_the_messages(
     numpy_app: ClientApp, instructions: Ask
 ) -> None:
     devices = Devices([3.0, 1.0, 2.0], [0.0, 0.0, 0.0])
-    with InProcessGrid(numpy_app, 3, devices=devices, workers=0) as grid:
+    with InProcessGrid(numpy_app, 3, fleet=devices, workers=0) as grid:
         replies = grid.send_and_receive(instructions(grid, [0, 1, 2], steps=2))
         assert [reply.metadata.src_node_id for reply in replies] == grid.get_node_ids()
         assert grid.now_s() == 6.0
@@ -122,7 +122,7 @@ def test_send_and_receive_gives_up_at_its_timeout_and_drops_what_comes_later(
     numpy_app: ClientApp, instructions: Ask
 ) -> None:
     devices = Devices([1.0, 9.0], [0.0, 0.0])
-    with InProcessGrid(numpy_app, 2, devices=devices, workers=0) as grid:
+    with InProcessGrid(numpy_app, 2, fleet=devices, workers=0) as grid:
         replies = grid.send_and_receive(instructions(grid, [1, 0], steps=1), timeout=5.0)
         assert [reply.metadata.src_node_id for reply in replies] == [1000]
         assert grid.now_s() == 5.0
@@ -136,7 +136,7 @@ def test_send_and_receive_gives_up_at_its_timeout_and_drops_what_comes_later(
 def test_state_is_kept_per_node_and_committed_when_the_reply_arrives(
     numpy_app: ClientApp, instructions: Ask
 ) -> None:
-    with InProcessGrid(numpy_app, 2, devices=Devices([1, 1], [1, 1]), workers=2) as grid:
+    with InProcessGrid(numpy_app, 2, fleet=Devices([1, 1], [1, 1]), workers=2) as grid:
         grid.push_messages(instructions(grid, [0, 0], steps=3))
         assert len(grid.node_state(1000)) == 0
         grid.wait(math.inf)
@@ -223,6 +223,8 @@ def test_the_node_knows_its_partition_and_the_run_its_config() -> None:
     assert dict(reply.content["who"]) == {
         "partition-id": 4,
         "num-partitions": 7,
+        "time-s": 0.1,
+        "sensor.latency_s": 0.1,
         "lr": 0.5,
         "node": 1004,
     }
@@ -232,7 +234,7 @@ def test_the_node_knows_its_partition_and_the_run_its_config() -> None:
 def test_rubbish_in_telemetry_costs_no_time(
     numpy_app: ClientApp, instructions: Ask, steps: float | str
 ) -> None:
-    with InProcessGrid(numpy_app, 1, devices=Devices([1.0], [1.0]), workers=0) as grid:
+    with InProcessGrid(numpy_app, 1, fleet=Devices([1.0], [1.0]), workers=0) as grid:
         (reply,) = grid.send_and_receive(instructions(grid, [0], steps=steps))
         assert reply.has_content()
         assert grid.now_s() == 2.0
@@ -258,8 +260,8 @@ def test_impossible_grids_are_refused(numpy_app: ClientApp) -> None:
         InProcessGrid(numpy_app, 1, workers=-1)
     with pytest.raises(ValueError, match="message_timeout_s"):
         InProcessGrid(numpy_app, 1, message_timeout_s=0)
-    with pytest.raises(ValueError, match="devices are for 3 nodes, not for 2"):
-        InProcessGrid(numpy_app, 2, devices=Devices.uniform(3))
+    with pytest.raises(ValueError, match="fleet is of 3 nodes, not of 2"):
+        InProcessGrid(numpy_app, 2, fleet=Devices.uniform(3))
 
 
 def test_flowers_own_description_of_nodes_and_runs(numpy_app: ClientApp) -> None:

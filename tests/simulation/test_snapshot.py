@@ -150,7 +150,7 @@ def test_a_restored_grid_goes_on_as_the_one_it_was_saved_from(
     latencies: list[float],
 ) -> None:
     devices = Devices(speeds, latencies)
-    with InProcessGrid(counting_app(), NUM_NODES, devices=devices, workers=0) as grid:
+    with InProcessGrid(counting_app(), NUM_NODES, fleet=devices, workers=0) as grid:
         Player(grid, names := []).play(before)
         state = grid.snapshot()
         uninterrupted = Player(grid, list(names))
@@ -158,7 +158,7 @@ def test_a_restored_grid_goes_on_as_the_one_it_was_saved_from(
         memories = [grid.node_state(node) for node in grid.get_node_ids()]
     stored = through_disk(state)
     for workers in (0, 2):
-        with InProcessGrid(counting_app(), NUM_NODES, devices=devices, workers=workers) as grid:
+        with InProcessGrid(counting_app(), NUM_NODES, fleet=devices, workers=workers) as grid:
             grid.restore(stored)
             # What was restored and has not gone on yet is what was saved.
             assert repr(grid.snapshot()) == repr(state)
@@ -175,10 +175,10 @@ def test_a_message_nobody_waits_for_keeps_its_node_busy_and_changes_its_memory(
     # one is sent at 4 s, starts at 9 s, is done at 9 + 2 = 11 s and back at 12 s, the node's
     # second call.
     devices = Devices([1.0], [1.0])
-    with InProcessGrid(numpy_app, 1, devices=devices, workers=0) as grid:
+    with InProcessGrid(numpy_app, 1, fleet=devices, workers=0) as grid:
         assert grid.send_and_receive(instructions(grid, [0], steps=8), timeout=4.0) == []
         state = grid.snapshot()
-    with InProcessGrid(numpy_app, 1, devices=devices, workers=0) as grid:
+    with InProcessGrid(numpy_app, 1, fleet=devices, workers=0) as grid:
         grid.restore(state)
         assert grid.now_s() == 4.0
         names = grid.push_messages(instructions(grid, [0], steps=2))
@@ -196,12 +196,12 @@ def test_what_waits_behind_an_answered_message_still_starts_when_that_was_done(
     # Both are at the node at 1 s. The first is done at 5 s and back at 6 s, when the grid is
     # saved; the second is done at 5 + 3 = 8 s and back at 9 s.
     devices = Devices([1.0], [1.0])
-    with InProcessGrid(numpy_app, 1, devices=devices, workers=0) as grid:
+    with InProcessGrid(numpy_app, 1, fleet=devices, workers=0) as grid:
         grid.push_messages(instructions(grid, [0], steps=4))
         grid.push_messages(instructions(grid, [0], steps=3))
         grid.wait(math.inf)
         state = grid.snapshot()
-    with InProcessGrid(numpy_app, 1, devices=devices, workers=0) as grid:
+    with InProcessGrid(numpy_app, 1, fleet=devices, workers=0) as grid:
         grid.restore(state)
         assert grid.now_s() == 6.0
         grid.wait(math.inf)
@@ -238,7 +238,7 @@ def test_a_model_is_stored_once_however_many_messages_carry_it(
     assert checkpoint is not None
     with InProcessGrid(numpy_app, 20, workers=0) as grid:
         grid.restore(checkpoint.state["grid"])
-        flights = grid._timeline.point().out
+        flights = [flight for group in grid._timeline.point().past.out for flight in group.flights]
         assert len(flights) == 20
         assert len({id(flight.instruction.blobs[0]) for flight in flights}) == 1
 
@@ -278,8 +278,8 @@ def test_only_a_new_grid_with_the_same_nodes_and_devices_can_be_restored(
         other.restore(state)
     slow = Devices.uniform(2, seconds_per_step=9.0)
     with (
-        InProcessGrid(numpy_app, 2, devices=slow, workers=0) as other,
-        pytest.raises(FederationError, match="other speeds or latencies"),
+        InProcessGrid(numpy_app, 2, fleet=slow, workers=0) as other,
+        pytest.raises(FederationError, match="with other devices or faults"),
     ):
         other.restore(state)
 
@@ -287,11 +287,12 @@ def test_only_a_new_grid_with_the_same_nodes_and_devices_can_be_restored(
 @pytest.fixture
 def state(numpy_app: ClientApp, instructions: Ask) -> dict[str, Tree]:
     """A grid with a node that has answered, one that has not, and a reply nobody has taken."""
-    with InProcessGrid(numpy_app, 2, devices=Devices([0.0, 1.0], [1.0, 1.0]), workers=0) as grid:
+    with InProcessGrid(numpy_app, 2, fleet=Devices([0.0, 1.0], [1.0, 1.0]), workers=0) as grid:
         grid.push_messages(instructions(grid, [0, 1], steps=5))
         grid.wait(3.0)
         state = grid.snapshot()
-    assert [len(state[part]) for part in ("nodes", "out", "held")] == [1, 1, 1]
+    assert [len(state[part]) for part in ("out", "held")] == [1, 1]
+    assert state["nodes"]["partitions"].tolist() == [0]
     return state
 
 
@@ -316,21 +317,33 @@ def changed(tree: Tree, path: tuple[str | int, ...], value: Tree) -> Tree:
         (("now_s",), 1.0),  # before the reply that has arrived
         (("num_sent",), 1),
         (("num_sent",), True),
-        (("nodes", 0, 0), 2),
-        (("nodes", 0, 0), -1),
-        (("nodes", 0, 1), math.inf),
-        (("nodes", 0, 2), {"calls": ["config", {"num": None}]}),
-        (("nodes", 0, 2), {"calls": ["pickles", {}]}),
-        (("nodes", 0, 2), {"calls": ["arrays", {"x": ["float32", [2], "numpy.ndarray", b""]}]}),
+        (("nodes", "partitions"), np.array([2])),
+        (("nodes", "partitions"), np.array([-1])),
+        (("nodes", "partitions"), np.array([0.0])),
+        (("nodes", "partitions"), np.array([0, 1])),
+        (("nodes", "free_at_s"), np.array([math.inf])),
+        (("nodes", "bodies"), np.zeros((1, 3))),
+        (("nodes", "states", 0, 0), 2),
+        (("nodes", "states", 0, 1), {"calls": ["config", {"num": None}]}),
+        (("nodes", "states", 0, 1), {"calls": ["pickles", {}]}),
+        (
+            ("nodes", "states", 0, 1),
+            {"calls": ["arrays", {"x": ["float32", [2], "numpy.ndarray", b""]}]},
+        ),
         (("nodes",), [[0, 1.0, None], [0, 1.0, None]]),
-        (("out", 0, "number"), 0),
-        (("out", 0, "number"), 1),  # the one that has arrived
-        (("out", 0, "number"), 3),
-        (("out", 0, "partition"), 2),
-        (("out", 0, "sent_at_s"), 99.0),
-        (("out", 0, "is_awaited"), 1),
-        (("out", 0, "message", "type"), "no such type"),
-        (("out", 0, "message", "content"), 7),
+        (("traffic", "up_sent"), -1),
+        (("traffic", "cost"), math.inf),
+        (("out", 0, "flights"), []),
+        (("out", 0, "is_batch"), 1),
+        (("out", 0, "flights", 0, "number"), 0),
+        (("out", 0, "flights", 0, "number"), 1),  # the one that has arrived
+        (("out", 0, "flights", 0, "number"), 3),
+        (("out", 0, "flights", 0, "partition"), 2),
+        (("out", 0, "flights", 0, "sent_at_s"), 99.0),
+        (("out", 0, "flights", 0, "num_bytes"), -1),
+        (("out", 0, "flights", 0, "is_awaited"), 1),
+        (("out", 0, "flights", 0, "message", "type"), "no such type"),
+        (("out", 0, "flights", 0, "message", "content"), 7),
         (("held", 0, "arrives_at_s"), 99.0),
         (("held", 0, "reply"), ["five", ""]),
         (("held", 0, "reply"), None),
@@ -343,7 +356,7 @@ def test_nonsense_is_refused_and_leaves_the_grid_new(
     value: Tree,
 ) -> None:
     devices = Devices([0.0, 1.0], [1.0, 1.0])
-    with InProcessGrid(numpy_app, 2, devices=devices, workers=0) as grid:
+    with InProcessGrid(numpy_app, 2, fleet=devices, workers=0) as grid:
         with pytest.raises(StoreError, match="not the state of a grid"):
             grid.restore(changed(state, path, value))
         grid.restore(state)

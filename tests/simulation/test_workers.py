@@ -82,7 +82,7 @@ def check_failure(app: ClientApp, ask: Ask, how: str, workers: int, name: str, r
     devices = Devices.uniform(4, seconds_per_step=1.0, latency_s=1.0)
     patience_s = 2.0 if how == "hang" else 120.0
     with InProcessGrid(
-        app, 4, devices=devices, workers=workers, message_timeout_s=patience_s
+        app, 4, fleet=devices, workers=workers, message_timeout_s=patience_s
     ) as grid:
         messages = ask(grid, [0], steps=1) + ask(grid, [1], "query.fail", how=how)
         messages += ask(grid, [2, 1, 3], steps=1)

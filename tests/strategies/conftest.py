@@ -409,7 +409,7 @@ def federate(make_app: MakeApp, watcher: Watcher) -> Federate:
         app: ClientApp | None = None,
         num_nodes: int = 4,
         num_rounds: int = 3,
-        devices: Devices | None = None,
+        fleet: Devices | None = None,
         workers: int = 0,
         message_timeout_s: float = 120.0,
         make_grid: Callable[..., InProcessGrid] = InProcessGrid,
@@ -431,7 +431,7 @@ def federate(make_app: MakeApp, watcher: Watcher) -> Federate:
         grid = make_grid(
             app or make_app(),
             num_nodes,
-            devices=devices or Devices.uniform(num_nodes, seconds_per_step=0.1, latency_s=0.0),
+            fleet=fleet or Devices.uniform(num_nodes, seconds_per_step=0.1, latency_s=0.0),
             workers=workers,
             message_timeout_s=message_timeout_s,
         )

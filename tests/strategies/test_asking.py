@@ -98,7 +98,7 @@ def test_evaluation_while_buffered_training_stays_out_loses_and_hoards_nothing(
     # up before anybody is asked again.
     federation = federate(
         pacing=Pacing(concurrency=4, quorum=2, max_staleness=20, refill="reply"),
-        devices=Devices([0.1, 0.1, 0.2, 0.3], [0.0] * 4),
+        fleet=Devices([0.1, 0.1, 0.2, 0.3], [0.0] * 4),
         settings=EVERY_STEP,
         num_rounds=6,
     )

@@ -88,7 +88,7 @@ class Polled(Grid):
 def test_a_grid_without_a_clock_is_polled_in_real_time(make_app: MakeApp) -> None:
     autonomous = Autonomous(loops=(), settings=Settings(evaluate_every=2))
     instant = Devices.uniform(3, seconds_per_step=0.0, latency_s=0.0)
-    with InProcessGrid(make_app(), 3, devices=instant, workers=0) as grid:
+    with InProcessGrid(make_app(), 3, fleet=instant, workers=0) as grid:
         result = autonomous.start(Polled(grid), START, num_rounds=2)
     assert result.arrays["w"].numpy().tolist() == [2.0] * 3
     summary = autonomous.summary_of_run
@@ -319,7 +319,7 @@ def test_a_buffered_run_is_the_same_for_any_number_of_workers(
             workers=workers,
             journal=journal,
             pacing=Pacing(concurrency=5, quorum=2, max_staleness=10, refill="reply"),
-            devices=Devices.log_normal(6, sigma=1.0, seed=3),
+            fleet=Devices.log_normal(6, sigma=1.0, seed=3),
         )
         runs.append((run.weights, journal.read_bytes()))
     assert runs[0] == runs[1]

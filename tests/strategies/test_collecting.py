@@ -36,7 +36,7 @@ def staleness(federation: Any) -> list[int]:
 
 def test_a_synchronous_step_waits_for_the_slowest_and_combines_all(federate: Federate) -> None:
     pacing = Pacing(concurrency=4, quorum=4, reply_timeout_s=50.0)
-    federation = federate(pacing=pacing, devices=speeds(1, 1, 2, 5))
+    federation = federate(pacing=pacing, fleet=speeds(1, 1, 2, 5))
     assert updates(federation) == [4, 4, 4]
     assert times(federation) == [5.0, 10.0, 15.0]
     assert staleness(federation) == [0, 0, 0]
@@ -68,7 +68,7 @@ def test_a_deadline_closes_a_step_with_what_is_in(federate: Federate) -> None:
         pacing=Pacing(concurrency=2, quorum=2, deadline_s=3.0, reply_timeout_s=500.0),
         num_nodes=2,
         num_rounds=6,
-        devices=speeds(1, 7),
+        fleet=speeds(1, 7),
     )
     assert times(federation) == [3.0, 4.0, 5.0, 6.0, 7.0, 10.0]
     assert updates(federation) == [1] * 6
@@ -76,7 +76,7 @@ def test_a_deadline_closes_a_step_with_what_is_in(federate: Federate) -> None:
 
 def test_what_comes_at_the_deadline_itself_counts(federate: Federate) -> None:
     pacing = Pacing(concurrency=2, quorum=2, deadline_s=2.0)
-    federation = federate(pacing=pacing, num_nodes=2, num_rounds=1, devices=speeds(1, 2))
+    federation = federate(pacing=pacing, num_nodes=2, num_rounds=1, fleet=speeds(1, 2))
     assert (updates(federation), times(federation)) == ([2], [2.0])
 
 
@@ -87,7 +87,7 @@ def test_a_step_waits_for_nodes_that_are_all_busy_with_what_is_lost(federate: Fe
         pacing=Pacing(concurrency=2, quorum=2, reply_timeout_s=4.0),
         num_nodes=2,
         num_rounds=3,
-        devices=speeds(5, 5),
+        fleet=speeds(5, 5),
         overrides=[Override(2, "reply_timeout_s", 12.0)],
     )
     assert updates(federation) == [0, 2, 2]
@@ -99,7 +99,7 @@ def test_what_is_out_still_counts_while_there_is_no_newer_model(federate: Federa
     federation = federate(
         num_rounds=6,
         pacing=Pacing(concurrency=4, quorum=4, deadline_s=2.0, reply_timeout_s=500.0),
-        devices=speeds(5, 5, 5, 5),
+        fleet=speeds(5, 5, 5, 5),
     )
     assert updates(federation) == [0, 0, 4, 0, 0, 4]
     assert times(federation) == [2.0, 4.0, 5.0, 7.0, 9.0, 10.0]
@@ -143,7 +143,7 @@ def test_a_buffered_federation_step_by_step(federate: Federate) -> None:
     #  5  0/v3          0/v2, 0/v3            4
     federation = federate(
         pacing=Pacing(concurrency=4, quorum=2, max_staleness=20, refill="reply"),
-        devices=speeds(1, 2, 3, 10),
+        fleet=speeds(1, 2, 3, 10),
         num_rounds=4,
     )
     assert times(federation) == [2.0, 3.0, 4.0, 5.0]
@@ -158,7 +158,7 @@ def test_updates_that_are_too_far_behind_are_dropped_and_counted(federate: Feder
     # As above. Node 3 will answer at 10 s from version 0; with version 8, at 9 s, that is in vain.
     federation = federate(
         pacing=Pacing(concurrency=4, quorum=2, max_staleness=7, refill="reply"),
-        devices=speeds(1, 2, 3, 10),
+        fleet=speeds(1, 2, 3, 10),
         num_rounds=12,
     )
     assert times(federation)[7] == 9.0
@@ -210,7 +210,7 @@ def test_switching_from_synchronous_to_buffered_while_it_runs(federate: Federate
     ]
     federation = federate(
         pacing=Pacing(concurrency=4, quorum=4),
-        devices=speeds(1, 1, 1, 4),
+        fleet=speeds(1, 1, 1, 4),
         num_rounds=6,
         overrides=switch,
     )

@@ -126,7 +126,7 @@ def hall_of(
     asked: list[int] = []
     devices = Devices.uniform(num_nodes, seconds_per_step=1.0, latency_s=1.0)
     app = scripted(votes or {}, asked)
-    with InProcessGrid(app, num_nodes, devices=devices, workers=0) as grid:
+    with InProcessGrid(app, num_nodes, fleet=devices, workers=0) as grid:
         design = designed(
             None,
             pacing=Pacing(),

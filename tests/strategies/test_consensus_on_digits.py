@@ -12,6 +12,7 @@ from flwr.app import Context, Message
 from daafl.clients import client_app
 from daafl.data.partition import Dirichlet
 from daafl.flower import Mod
+from daafl.keyed_random import mixed
 from daafl.learning import Examples, LocalWork, TorchTrainer
 from daafl.learning.layout import Packed
 from daafl.learning.tasks.digits import Digits
@@ -117,14 +118,14 @@ def federation(
     *,
     liars: frozenset[int] = frozenset(),
     pacing: Pacing | None = None,
-    devices: Devices | None = None,
+    fleet: Devices | None = None,
 ) -> Iterator[Federation]:
     task = Digits(partitioner=Dirichlet(alpha), seed=seed)
     trainer = TorchTrainer(task)
     app = client_app(task, mods=[lying(liars)])
-    devices = devices or Devices.uniform(NUM_NODES)
+    fleet = fleet or Devices.uniform(NUM_NODES)
     pacing = pacing or Pacing()
-    with InProcessGrid(app, NUM_NODES, devices=devices, workers=0) as grid:
+    with InProcessGrid(app, NUM_NODES, fleet=fleet, workers=0) as grid:
         design = designed(
             None,
             pacing=pacing,
@@ -175,7 +176,7 @@ def mislabelled(federation: Federation, packed: Packed) -> Packed:
             branch.packed,
             Examples(own.inputs, 9 - np.asarray(own.targets)),
             LocalWork(lr=LR, steps=50, batch_size=16),
-            np.random.default_rng([federation.seed, node]),
+            int(mixed(federation.seed, node)),
         )
         deltas.append(layout.vector(trained.packed) - before)
         weights.append(len(own))
@@ -272,7 +273,7 @@ BUFFERED = Pacing(concurrency=10, quorum=3, max_staleness=20, refill="reply")
 
 def test_a_vote_leaves_buffered_training_alone() -> None:
     speeds = Devices.log_normal(NUM_NODES, sigma=0.5, seed=1)
-    with federation(0.3, 5, pacing=BUFFERED, devices=speeds) as trained:
+    with federation(0.3, 5, pacing=BUFFERED, fleet=speeds) as trained:
         mailbox, branch = trained.parts.mailbox, trained.parts.branch
         for _ in range(8):
             trained.step()
@@ -293,7 +294,7 @@ def test_a_vote_leaves_buffered_training_alone() -> None:
 def test_busy_nodes_vote_when_there_are_no_others() -> None:
     pacing = Pacing(concurrency=NUM_NODES, quorum=3, max_staleness=50, refill="reply")
     speeds = Devices.log_normal(NUM_NODES, sigma=0.5, seed=1)
-    with federation(0.3, 5, pacing=pacing, devices=speeds) as trained:
+    with federation(0.3, 5, pacing=pacing, fleet=speeds) as trained:
         trained.step()
         vote = trained.vote(0.5)
         assert (vote.seated, vote.outcome) == (15, "adopted")

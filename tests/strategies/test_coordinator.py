@@ -189,13 +189,13 @@ def test_updates_are_combined_in_the_order_of_versions_and_tickets(federate: Fed
     # Sums of floats depend on the order, and arrivals need not come in the order of asking.
     optimizer = Adding()
     pacing = Pacing(concurrency=4, quorum=4)
-    federate(optimizer, pacing=pacing, devices=Devices([0.4, 0.3, 0.2, 0.1], [0.0] * 4))
+    federate(optimizer, pacing=pacing, fleet=Devices([0.4, 0.3, 0.2, 0.1], [0.0] * 4))
     assert optimizer.order == [[(v, node) for node in range(4)] for v in range(3)]
     # As in the buffered federation of test_collecting, where in step 2 the second update of node 0
     # waits already when the first one of node 2 arrives.
     buffered = Adding()
     devices = Devices([0.1, 0.2, 0.3, 1.0], [0.0] * 4)
-    federate(buffered, pacing=BUFFERED, devices=devices)
+    federate(buffered, pacing=BUFFERED, fleet=devices)
     assert buffered.order == [[(0, 0), (0, 1)], [(0, 2), (0, 0)], [(1, 0), (1, 1)]]
 
 
@@ -347,7 +347,7 @@ def test_a_restore_abandons_what_is_out_and_what_waits(federate: Federate) -> No
     federation = federate(
         Adding(),
         pacing=BUFFERED,
-        devices=Devices([0.1, 0.2, 0.3, 1.0], [0.0] * 4),
+        fleet=Devices([0.1, 0.2, 0.3, 1.0], [0.0] * 4),
         num_rounds=4,
         loops=[undoing({3: 0})],
     )
@@ -392,7 +392,7 @@ def parts(make_app: MakeApp, layout: Layout) -> Iterator[Parts]:
     Node 1 sends NaN, and node 3 is forty times slower than the others.
     """
     devices = Devices([0.1, 0.1, 0.2, 4.0], [0.0] * 4)
-    with InProcessGrid(make_app({1: "nan"}), 4, devices=devices, workers=0) as grid:
+    with InProcessGrid(make_app({1: "nan"}), 4, fleet=devices, workers=0) as grid:
         mailbox = Mailbox(grid, grid)
         roster = Roster(
             grid,
@@ -462,4 +462,4 @@ def test_what_a_branch_holds_does_not_grow_with_the_run(parts: Parts) -> None:
         assert len(branch.buffer) < 4
     # The slow node was given up when it was too far behind, and asked again when it had answered.
     assert branch.version == 60 and 60 - min(branch.bases) <= BUFFERED.max_staleness
-    assert len(branch.draws) == 4
+    assert len(branch.draws) <= 4  # those of the present version

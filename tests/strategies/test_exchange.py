@@ -260,7 +260,7 @@ def test_a_repeated_update_is_counted_once(federate: Federate, make_app: MakeApp
         num_nodes=2,
         num_rounds=1,
         pacing=pacing,
-        devices=Devices([0.1, 0.3], [0.0, 0.0]),
+        fleet=Devices([0.1, 0.3], [0.0, 0.0]),
     )
     (step,) = federation.steps
     assert (step.rejected, step.num_updates, step.clock_s) == ({"duplicate": 1}, 2, 3.0)

@@ -18,6 +18,7 @@ from flwr.app import (
 from flwr.clientapp import ClientApp
 
 from daafl.errors import FederationError
+from daafl.payload import content_bytes
 from daafl.simulation import Devices, InProcessGrid
 from daafl.strategies.mailbox import (
     Arrival,
@@ -26,7 +27,6 @@ from daafl.strategies.mailbox import (
     Purpose,
     Ticket,
 )
-from daafl.strategies.payload import content_bytes
 
 NUM_NODES = 4
 
@@ -74,7 +74,7 @@ def super_push(grid: LossyGrid, message: Message) -> str:
 @pytest.fixture
 def grid() -> Iterator[LossyGrid]:
     devices = Devices.uniform(NUM_NODES, seconds_per_step=1.0, latency_s=0.0)
-    with LossyGrid(sleepy_app(), NUM_NODES, devices=devices, workers=0) as made:
+    with LossyGrid(sleepy_app(), NUM_NODES, fleet=devices, workers=0) as made:
         yield made
 
 

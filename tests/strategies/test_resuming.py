@@ -123,7 +123,7 @@ class Federation:
         )
         devices = Devices.log_normal(NUM_NODES, sigma=1.0, seed=0)
         latest = found(folder) if resume else None
-        with InProcessGrid(self.app, NUM_NODES, devices=devices, workers=0) as grid:
+        with InProcessGrid(self.app, NUM_NODES, fleet=devices, workers=0) as grid:
             if until is not None:
                 with pytest.raises(EndedError):
                     autonomous.start(grid, START, rounds, resume_from=latest)
@@ -250,7 +250,7 @@ def test_every_metric_is_in_the_result(federation: Make, tmp_path: Path) -> None
         with pytest.raises(FederationError, match="devices"):
             autonomous.start(grid, START, 4, resume_from=latest)
     devices = Devices.log_normal(NUM_NODES, sigma=1.0, seed=0)
-    with InProcessGrid(run.app, NUM_NODES, devices=devices, workers=0) as grid:
+    with InProcessGrid(run.app, NUM_NODES, fleet=devices, workers=0) as grid:
         result = autonomous.start(grid, START, 4, resume_from=latest)
     assert list(result.train_metrics_clientapp) == [1, 2, 3, 4]
     assert list(result.evaluate_metrics_clientapp) == [4]
@@ -481,7 +481,7 @@ def test_another_grid_is_asked_again_for_what_was_out(
             journal=tmp_path / "journal.jsonl",
             checkpoints=tmp_path / "checkpoints",
         )
-        with InProcessGrid(make_app(), 3, devices=instant(3), workers=0) as inner:
+        with InProcessGrid(make_app(), 3, fleet=instant(3), workers=0) as inner:
             grid = Forgetful(inner, slow)
             autonomous.start(grid, start, 6, resume_from=resume_from)
         return grid
@@ -518,10 +518,10 @@ def test_nodes_that_are_gone_are_not_asked_again(make_app: MakeApp, tmp_path: Pa
         checkpoints=tmp_path / "checkpoints",
     )
     start = ArrayRecord({"w": Array(np.zeros(3, np.float32))})
-    three = InProcessGrid(make_app(), 3, devices=instant(3), workers=0)
+    three = InProcessGrid(make_app(), 3, fleet=instant(3), workers=0)
     with three as inner, pytest.raises(EndedError):
         run(observers=[EndAfter(2)]).start(Forgetful(inner, slow=2), start, 4)
-    with InProcessGrid(make_app(), 2, devices=instant(2), workers=0) as inner:
+    with InProcessGrid(make_app(), 2, fleet=instant(2), workers=0) as inner:
         autonomous = run()
         autonomous.start(Forgetful(inner), start, 4, resume_from=found(tmp_path))
     assert autonomous.summary_of_run is not None

@@ -42,7 +42,7 @@ def make_roster(request: pytest.FixtureRequest, make_app: MakeApp, layout: Layou
         num_nodes: int = 4, *, min_nodes: int = 2, timeout_s: float = 60.0, **script: Any
     ) -> tuple[Roster, ComingAndGoing]:
         devices = Devices.uniform(num_nodes, seconds_per_step=0.1, latency_s=0.0)
-        grid = ComingAndGoing(make_app(**script), num_nodes, devices=devices, workers=0)
+        grid = ComingAndGoing(make_app(**script), num_nodes, fleet=devices, workers=0)
         request.addfinalizer(grid.close)
         roster = Roster(
             grid,

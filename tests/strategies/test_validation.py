@@ -140,11 +140,18 @@ def test_telemetry_is_held_to_the_assignment() -> None:
         ({"steps": 10**400}, "plausibility"),
         ({"steps": [1]}, "schema"),
         ({"steps": True}, "schema"),
+        ({"colour": 1.0}, "schema"),
+        ({"battery_fraction": "full"}, "schema"),
+        ({"battery_fraction": 1.5}, "plausibility"),
+        ({"uplink_mbps": math.nan}, "plausibility"),
+        ({"memory_mib": 10**400}, "plausibility"),
     ):
         content = reply()
         content["telemetry"] = ConfigRecord(telemetry)
         assert reason(content) == expected
     content = reply()
+    content["telemetry"] = ConfigRecord({"steps": 5, "battery_fraction": 0.5, "is_charging": 1})
+    validated(content, terms())
     content["telemetry"] = MetricRecord({"steps": 5})
     assert reason(content) == "schema"
 

@@ -42,6 +42,7 @@ def headline(run: Run) -> Element:
             f"{plural(info.num_nodes, 'node')}, {info.strategy}, "
             f"{plural(info.num_parameters, 'parameter')}, seed {info.seed}",
         ),
+        element("p", f"Nodes trained together: {info.trainer}.") if info.trainer else None,
         element("p", ended, class_=f"ended {state.replace(' ', '-')}") if ended else None,
         *(element("p", note, class_="ended") for note in run.notes),
     )

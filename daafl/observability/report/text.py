@@ -20,6 +20,7 @@ def describe(run: Run) -> str:
     lines = [
         f"{run.name}: {STATUS_WORDS[status(run)]}" + (f" ({ended})" if ended else ""),
         f"  task       {info.task}, {plural(info.num_nodes, 'node')}, {info.strategy}",
+        *([f"  trainer    {info.trainer}"] if info.trainer else []),
         f"  rounds     {figures.rounds:,} of {info.num_rounds:,}",
         f"  accuracy   {share(figures.accuracy)}, best {share(figures.best_accuracy)}",
         f"  loss       {number(figures.loss, 4)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -37,6 +38,9 @@ class Attack:
         What attackers say about themselves in those rounds; the truth by default.
     seed
         Seed of the draw of the attackers.
+    start_s, stop_s
+        Virtual times between which attackers are hostile, the last one excluded; ``None`` for no
+        end. Rounds and times must both agree.
 
     Raises
     ------
@@ -60,6 +64,8 @@ class Attack:
     stop: int | None = None
     lies: Lies = field(default_factory=Lies)
     seed: int = 0
+    start_s: float = 0.0
+    stop_s: float | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -73,6 +79,12 @@ class Attack:
             )
         if self.seed < 0:
             raise ConfigError(f"attack.seed is {self.seed}, but must be 0 or more")
+        if not 0.0 <= self.start_s < math.inf:
+            raise ConfigError(f"attack.start_s is {self.start_s}, but must be 0 or more")
+        if self.stop_s is not None and not self.stop_s > self.start_s:
+            raise ConfigError(
+                f"attack.stop_s is {self.stop_s}, but must come after attack.start_s={self.start_s}"
+            )
         if self.nodes is not None:
             # A list from a configuration file would make the attack unhashable.
             object.__setattr__(self, "nodes", tuple(sorted(set(self.nodes))))
@@ -97,8 +109,10 @@ class Attack:
         rng = np.random.default_rng([self.seed, _STREAM])
         return tuple(sorted(int(node) for node in rng.choice(num_nodes, count, replace=False)))
 
-    def is_active(self, round_number: int) -> bool:
-        """Return whether attackers misbehave in a round, counted from 1."""
+    def is_active(self, round_number: int, time_s: float = 0.0) -> bool:
+        """Return whether attackers misbehave in a round, counted from 1, at a virtual time."""
+        if time_s < self.start_s or (self.stop_s is not None and time_s >= self.stop_s):
+            return False
         if round_number < self.start or (self.stop is not None and round_number > self.stop):
             return False
         return self.does.strikes(round_number - self.start)

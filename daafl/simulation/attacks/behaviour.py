@@ -43,6 +43,8 @@ class Scene:
         What the node remembers from message to message; may be written to.
     trained
         The model that honest work has led to; ``None`` if that has not been done yet.
+    time_s
+        The virtual time.
     """
 
     node: int
@@ -54,6 +56,7 @@ class Scene:
     rehearsal: Rehearsal
     memory: RecordDict
     trained: Packed | None = None
+    time_s: float = 0.0
 
     @property
     def base_vector(self) -> Vector:
@@ -74,12 +77,12 @@ class Scene:
 
     def once(self, what: str, make: Callable[[], T]) -> T:
         """Return what all attackers compute alike, computed once; see `Rehearsal.once`."""
-        return self.rehearsal.once(what, self.base, self.assignment, make)
+        return self.rehearsal.once(what, self.base, self.assignment, make, self.time_s)
 
     def honest(self) -> Vector:
         """Return the update that this node would send if it were honest."""
         if self.trained is None:
-            return self.rehearsal.honest(self.node, self.base, self.assignment)
+            return self.rehearsal.honest(self.node, self.base, self.assignment, self.time_s)
         return self.rehearsal.layout.vector(self.trained) - self.base_vector
 
     def colluders(self) -> Vector:
@@ -87,13 +90,16 @@ class Scene:
         return self.once(
             "colluders",
             lambda: stacked(
-                [self.rehearsal.honest(n, self.base, self.assignment) for n in self.attackers]
+                [
+                    self.rehearsal.honest(node, self.base, self.assignment, self.time_s)
+                    for node in self.attackers
+                ]
             ),
         )
 
     def trained_on(self, alter: Callable[[Examples], Examples]) -> Vector:
         """Return the update from training on this node's examples after altering them."""
-        examples = alter(self.rehearsal.examples(self.node))
+        examples = alter(self.rehearsal.examples(self.node, self.time_s))
         return self.rehearsal.trained(self.node, self.base, self.assignment, examples)
 
     def seen_by(self, node: int) -> Scene:

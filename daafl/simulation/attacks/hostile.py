@@ -8,7 +8,7 @@ from daafl.errors import MessageError
 from daafl.flower import ClientAppCallable, Mod
 from daafl.learning.layout import Packed
 from daafl.learning.task import Task
-from daafl.messages import ARRAYS, CONFIG, PACKED, Assignment
+from daafl.messages import ARRAYS, CONFIG, PACKED, TIME_S, Assignment
 from daafl.simulation.attacks.attack import Attack
 from daafl.simulation.attacks.behaviour import Scene
 from daafl.simulation.attacks.rehearsal import Rehearsal
@@ -52,17 +52,19 @@ class _Hostile:
         self._task = task
         self._num_nodes = num_nodes
         self._attackers = attack.attackers(num_nodes)
+        self._hostile = frozenset(self._attackers)
         self._rehearsal: Rehearsal | None = None
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Let the node answer, and change its answer if it is an attacker's turn."""
         reply = call_next(message, context)
         node = context.node_config["partition-id"]
-        if node not in self._attackers or not reply.has_content():
+        if node not in self._hostile or not reply.has_content():
             return reply
         assignment = _assignment(message)
         round_number = assignment.version + 1
-        if not self._attack.is_active(round_number):
+        time_s = _time_s(context)
+        if not self._attack.is_active(round_number, time_s):
             return reply
         content = reply.content
         if message.metadata.message_type == MessageType.TRAIN:
@@ -76,6 +78,7 @@ class _Hostile:
                 rehearsal=self._rehearse(),
                 memory=context.state,
                 trained=_packed(content),
+                time_s=time_s,
             )
             content = self._attack.does.content(scene, content)
         return Message(self._attack.lies.told(message, content), reply_to=message)
@@ -84,6 +87,11 @@ class _Hostile:
         if self._rehearsal is None:
             self._rehearsal = Rehearsal(self._task, self._num_nodes)
         return self._rehearsal
+
+
+def _time_s(context: Context) -> float:
+    """Return the virtual time; 0 outside simulations."""
+    return float(context.node_config.get(TIME_S, 0.0))
 
 
 def _assignment(message: Message) -> Assignment:

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from daafl.learning.assigned import assigned_rng, assigned_work
+from daafl.learning.assigned import assigned_key, assigned_work
 from daafl.learning.examples import Examples
 from daafl.learning.layout import Layout, Packed, Vector
 from daafl.learning.task import Task
@@ -50,31 +50,42 @@ class Rehearsal:
         """Layout of the model."""
         return self._trainer.layout
 
-    def examples(self, node: int) -> Examples:
-        """Return the training examples of a node."""
-        return self._task.node_data(node, self._num_nodes)
+    def examples(self, node: int, time_s: float = 0.0) -> Examples:
+        """Return the training examples of a node at a virtual time."""
+        return self._task.node_data(node, self._num_nodes, time_s)
 
     def trained(
         self, node: int, base: Packed, assignment: Assignment, examples: Examples
     ) -> Vector:
         """Return the update of a node that trains on ``examples``, drawn as the node would."""
         trained = self._trainer.train(
-            base, examples, assigned_work(assignment), assigned_rng(assignment, node)
+            base, examples, assigned_work(assignment), assigned_key(assignment, node)
         )
         return self.layout.vector(trained.packed) - self.layout.vector(base)
 
-    def honest(self, node: int, base: Packed, assignment: Assignment) -> Vector:
+    def honest(
+        self, node: int, base: Packed, assignment: Assignment, time_s: float = 0.0
+    ) -> Vector:
         """Return the update that a node sends if it follows the protocol."""
-        return self.trained(node, base, assignment, self.examples(node))
+        return self.trained(node, base, assignment, self.examples(node, time_s))
 
-    def once(self, what: str, base: Packed, assignment: Assignment, make: Callable[[], T]) -> T:
+    def once(
+        self,
+        what: str,
+        base: Packed,
+        assignment: Assignment,
+        make: Callable[[], T],
+        time_s: float = 0.0,
+    ) -> T:
         """Return ``make()``, or what it returned for the same ``what``, model and assignment.
 
-        The ticket is the only thing that may differ, since it tells the nodes apart.
+        The ticket is the only thing that may differ, since it tells the nodes apart, and the time
+        as long as the data has not drifted.
         """
         # Hashed with the model: another run in this process may have come to the same version.
         digest = hashlib.sha256(base.data)
-        digest.update(f"{what} {replace(assignment, ticket=0)!r}".encode())
+        stage = self._task.stage(time_s)
+        digest.update(f"{what} {stage} {replace(assignment, ticket=0)!r}".encode())
         key = digest.hexdigest()
         if key not in self._remembered:
             self._remembered[key] = make()

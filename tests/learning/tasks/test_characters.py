@@ -67,9 +67,7 @@ def test_it_can_be_learned() -> None:
     trainer = TorchTrainer(task)
     assert trainer.layout.num_parameters < 15_000
     work = LocalWork(lr=1.0, steps=300, batch_size=16)
-    trained = trainer.train(
-        trainer.initial(0), task.training_data(), work, np.random.default_rng(0)
-    )
+    trained = trainer.train(trainer.initial(0), task.training_data(), work, key=0)
     assert trainer.evaluate(trained.packed, task.evaluation_data())["accuracy"] > 0.4
 
 

@@ -59,9 +59,7 @@ def test_seeds_decide_the_data(task: Task, training: int, evaluation: int, size:
 def test_each_can_be_learned(task: Task, lr: float, steps: int, accuracy: float) -> None:
     trainer = TorchTrainer(task)
     work = LocalWork(lr=lr, steps=steps, batch_size=16)
-    trained = trainer.train(
-        trainer.initial(0), task.training_data(), work, np.random.default_rng(0)
-    )
+    trained = trainer.train(trainer.initial(0), task.training_data(), work, key=0)
     assert trainer.evaluate(trained.packed, task.evaluation_data())["accuracy"] >= accuracy
 
 

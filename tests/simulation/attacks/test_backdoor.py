@@ -84,6 +84,6 @@ def test_a_federation_learns_the_backdoor() -> None:
 
     clean = attack_success_rate(backdoor, trainer, packed, task.evaluation_data())
     work = LocalWork(lr=0.1, steps=300, batch_size=32)
-    trained = trainer.train(packed, examples, work, np.random.default_rng(0)).packed
+    trained = trainer.train(packed, examples, work, key=0).packed
     assert attack_success_rate(backdoor, trainer, trained, task.evaluation_data()) > 0.95
     assert clean < 0.5

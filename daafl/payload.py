@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from flwr.app import ArrayRecord
+
+from daafl.lazy_array import LazyArray
+
+_NUMBERS: Final = frozenset({bool, int, float})
 
 
 def content_bytes(content: Mapping[str, object]) -> int:
@@ -15,9 +20,11 @@ def content_bytes(content: Mapping[str, object]) -> int:
     total = 0
     for record in content.values():
         if isinstance(record, ArrayRecord):
-            total += sum(len(array.data) for array in record.values())
+            for array in record.values():
+                total += array.num_bytes if isinstance(array, LazyArray) else len(array.data)
         elif isinstance(record, Mapping):
-            total += sum(_value_bytes(value) for value in record.values())
+            for value in record.values():
+                total += 8 if type(value) in _NUMBERS else _value_bytes(value)
     return total
 
 
