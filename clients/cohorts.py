@@ -24,10 +24,10 @@ from daafl.clients.identity import identity
 from daafl.clients.model_records import received_model
 from daafl.clients.replies import assignment_of, reportable, telemetry, training_reply
 from daafl.errors import MessageError
-from daafl.flower import ClientAppCallable, Mod
+from daafl.flower import ClientAppCallable, Mod, array_record
 from daafl.keyed_random import mixed
 from daafl.lazy_array import LazyArray
-from daafl.learning.assigned import assigned_key, assigned_work
+from daafl.learning.assigned import assigned_keys, assigned_work
 from daafl.learning.choice import Choice, Method
 from daafl.learning.cohort import CohortTrainer, Member
 from daafl.learning.examples import Examples
@@ -197,15 +197,16 @@ class TaskCohorts:
         """Return the replies to messages that carry one model."""
         start_s = time.perf_counter()
         received = received_model(columns[0][0].content, self._trainer.trainer)
-        known = []
-        members = []
-        for message, context in columns:
-            assignment = assignment_of(message, self._trainer.trainer.layout.digest)
-            who = identity(context)
-            examples = self._examples(who.partition, _time_s(context))
-            key = assigned_key(assignment, who.node)
-            members.append(Member(examples, assigned_work(assignment), key))
-            known.append((message, assignment, context, who))
+        layout = self._trainer.trainer.layout.digest
+        known = [
+            (message, assignment_of(message, layout), context, identity(context))
+            for message, context in columns
+        ]
+        keys = assigned_keys([asked[1] for asked in known], [asked[3].node for asked in known])
+        members = [
+            Member(self._examples(who.partition, _time_s(context)), assigned_work(assignment), key)
+            for (_, assignment, context, who), key in zip(known, keys, strict=True)
+        ]
         trained = self._trainer.train(received.packed, members)
         losses, counts = trained.loss_before.tolist(), trained.num_examples.tolist()
         return [
@@ -230,7 +231,8 @@ class TaskCohorts:
                 self._chain(_stop)(_own(message), context)
             except _Reached as stop:
                 reached[row] = (stop.message, stop.context)
-        replies = dict(zip(reached, self._trained(list(reached.values())), strict=True))
+        trained = self._trained(list(reached.values())) if reached else []
+        replies = dict(zip(reached, trained, strict=True))
         answered = []
         for row, (message, context) in enumerate(zip(messages, contexts(), strict=True)):
             inner = partial(_handed_over, replies.get(row), reached.get(row))
@@ -308,9 +310,7 @@ def _arrays(
 
 
 def _record(stack: NDArray[np.uint8], row: int) -> ArrayRecord:
-    record = ArrayRecord()
-    record[PACKED] = LazyArray(stack, row)  # its constructor would copy the bytes
-    return record
+    return array_record({PACKED: LazyArray(stack, row)})
 
 
 def _time_s(context: Context) -> float:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 
 from daafl.clients.identity import Identity
 from daafl.clients.memory import next_sequence
 from daafl.clients.sensors import SIMULATED, Sensors, measured
 from daafl.errors import MessageError
-from daafl.flower import config_record
+from daafl.flower import config_record, metric_record, record_dict
 from daafl.messages import (
     ARRAYS,
     CONFIG,
@@ -104,10 +104,10 @@ def training_reply(
         sequence=next_sequence(context, store, assignment.federation, who.node),
         plan_hash=assignment.plan_hash,
     )
-    content = RecordDict(
+    content = record_dict(
         {
             ARRAYS: arrays,
-            METRICS: MetricRecord({NUM_EXAMPLES: num_examples, TRAIN_LOSS: reportable(loss)}),
+            METRICS: metric_record({NUM_EXAMPLES: num_examples, TRAIN_LOSS: reportable(loss)}),
             ENVELOPE: envelope.to_record(),
             TELEMETRY: telemetry(steps, start_s, measured(sensors, context)),
         }

@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, Metadata, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Error,
+    Message,
+    Metadata,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.app.message import make_message
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
@@ -28,10 +37,13 @@ __all__ = [
     "Mod",
     "Run",
     "adopt_task_identity",
+    "array_record",
     "config_record",
     "empty_run",
     "error_reply",
     "failure_name",
+    "metric_record",
+    "named",
     "quiet_flower_logs",
     "rebuild",
     "record_dict",
@@ -76,8 +88,12 @@ def empty_run(run_id: int) -> Run:
     return Run.create_empty(run_id)
 
 
-def with_message_id(message: Message, message_id: str) -> Message:
-    """Return `message` under another id, sharing its content; replies to it will name that id.
+def with_message_id(
+    message: Message, message_id: str, *, content: RecordDict | None = None
+) -> Message:
+    """Return `message` under another id; replies to it will name that id.
+
+    It shares the message's content unless it is given another.
 
     `Metadata.message_id` has no setter, because in a deployment the SuperLink gives the ids.
     """
@@ -85,7 +101,13 @@ def with_message_id(message: Message, message_id: str) -> Message:
     metadata.__dict__["_message_id"] = message_id
     if message.has_error():
         return make_message(metadata=metadata, error=message.error)
-    return make_message(metadata=metadata, content=message.content)
+    return make_message(metadata=metadata, content=message.content if content is None else content)
+
+
+def named(message: Message, message_id: str) -> Message:
+    """Return `message` itself, under another id; for messages that nobody else holds."""
+    message.metadata.__dict__["_message_id"] = message_id
+    return message
 
 
 def rebuild(metadata: Metadata, content: RecordDict) -> Message:
@@ -115,6 +137,20 @@ def config_record(values: Mapping[str, ConfigScalar | list[int]]) -> ConfigRecor
     of this program's own making, whose types are known; what comes from elsewhere is checked.
     """
     record = ConfigRecord()
+    record.__dict__["_data"].update(values)
+    return record
+
+
+def array_record(arrays: Mapping[str, Array]) -> ArrayRecord:
+    """Return ``ArrayRecord(arrays)`` with the arrays themselves, which it would copy."""
+    record = ArrayRecord()
+    record.__dict__["_data"].update(arrays)
+    return record
+
+
+def metric_record(values: Mapping[str, int | float]) -> MetricRecord:
+    """Return ``MetricRecord(values)`` without Flower's checks, as `config_record` does."""
+    record = MetricRecord()
     record.__dict__["_data"].update(values)
     return record
 

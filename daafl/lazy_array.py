@@ -40,10 +40,14 @@ class LazyArray(Array):
     True
     """
 
+    _stack: npt.NDArray[Any]
+    _row: int
+
     def __init__(self, stack: npt.NDArray[Any], row: int) -> None:
-        self._stack = stack
-        self._row = row
-        self.dtype, self.shape, self.stype = stack.dtype.name, stack.shape[1:], _STYPE
+        # Past Flower's `__setattr__`, which looks after caches that a new array does not have.
+        self.__dict__.update(
+            _stack=stack, _row=row, dtype=stack.dtype.name, shape=stack.shape[1:], stype=_STYPE
+        )
 
     def numpy(self) -> npt.NDArray[Any]:
         """Return the values, a read-only view of the stack."""

@@ -12,7 +12,7 @@ record          Flower type    what it holds
 ``envelope``    ConfigRecord   the `Envelope`: which update this is, for which model
 ``telemetry``   ConfigRecord   what the work took: ``steps``, ``seconds``; and what sensors show,
                                under the names, units and bounds of `daafl.sensing`
-``cohort``      ConfigRecord   of a whole cohort asked together: ``nodes``, and when asked, ``draws``
+``cohort``      ConfigRecord   of a cohort asked together: ``nodes``, and when asked, ``draws``
 ==============  =============  ==================================================================
 
 What comes from the network is parsed strictly: a missing key, a wrong type or a value out of

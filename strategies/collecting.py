@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from daafl.autonomy.plan import Plan
 from daafl.errors import MessageError
 from daafl.learning.update import Update
 from daafl.loops.node_failures import RETRIES
@@ -133,6 +134,7 @@ class Collector:
         self.spool = Spool()
         self._open: dict[str, Branch] = {}
         self._pacing = Pacing()
+        self._hashed: tuple[Plan, str] | None = None  # the plan in force with its digest
         self._settings: dict[str, tuple[int, Mapping[str, Scalar]]] = {}
         self.tally = Tally()
         self.conduct = Conduct()
@@ -378,10 +380,16 @@ class Collector:
             lr=work.lr,
             local_steps=work.local_steps,
             batch_size=work.batch_size,
-            plan_hash=branch.plan.digest,
+            plan_hash=self._plan_hash(branch.plan),
             layout=self._terms.layout,
             settings=self._node_settings(branch),
         )
+
+    def _plan_hash(self, plan: Plan) -> str:
+        """Return a plan's digest, worked out once for all nodes that are asked under it."""
+        if self._hashed is None or self._hashed[0] is not plan:
+            self._hashed = (plan, plan.digest)
+        return self._hashed[1]
 
     def _node_settings(self, branch: Branch) -> Mapping[str, Scalar]:
         """Ask the optimiser once per version: a Flower strategy takes note of being asked."""

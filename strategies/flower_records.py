@@ -100,8 +100,8 @@ def common_metrics(updates: Sequence[Update]) -> list[str]:
 
 
 def is_untouched(update: Update) -> bool:
-    """Return whether an update still is what one node sent for the present model."""
-    return update.received is not None and update.damping == 1.0 and len(update.senders) == 1
+    """Return whether an update still is what was sent for the present model."""
+    return update.received is not None and update.damping == 1.0
 
 
 def _number(weight: float) -> int | float:

@@ -213,6 +213,7 @@ class Attempt:
         step, every = self.parts.coordinator.step, self.design.settings.checkpoint_every
         if self.checkpoints is None or every == 0 or step % every:
             return
+        self.records.sync()
         rounds = (o.rounds_bytes for o in self.observers if isinstance(o, WritesRounds))
         history = History(
             run=self.records.run,

@@ -80,9 +80,9 @@ class Pool(Sequence[NodeFacts]):
         """Return facts about the candidates at some positions."""
         places = range(len(self))[index]
         if isinstance(places, int):
-            (one,) = self._facts(self._listed(np.array([places])))
+            (one,) = self._facts(self._nodes(np.array([places])))
             return one
-        return self._facts(self._listed(np.array(places, np.int64)))
+        return self._facts(self._nodes(np.array(places, np.int64)))
 
     def __len__(self) -> int:
         """Return how many candidates are online."""
@@ -105,7 +105,7 @@ class Pool(Sequence[NodeFacts]):
         """
         num = self._num_here
         if count >= num:
-            return self._all_here.tolist() if self._online is None else self._all_online.tolist()
+            return _listed(self._all_here if self._online is None else self._all_online)
         chosen = self._at(rng.choice(num, size=count, replace=False))
         if self._online is not None:
             is_online = self._online(chosen)
@@ -151,10 +151,8 @@ class Pool(Sequence[NodeFacts]):
         here = self._all_here
         return here if self._online is None else here[self._online(here)]
 
-    def _listed(self, places: Ids) -> list[int]:
-        if self._online is None:
-            return self._at(places).tolist()
-        return self._all_online[places].tolist()
+    def _nodes(self, places: Ids) -> list[int]:
+        return _listed(self._at(places) if self._online is None else self._all_online[places])
 
     def _at(self, places: Ids) -> Ids:
         """Return the candidates at positions among all that are here."""
@@ -167,3 +165,8 @@ class Pool(Sequence[NodeFacts]):
     @cached_property
     def _ids(self) -> Ids:
         return np.array(self._members, np.int64)
+
+
+def _listed(nodes: Ids) -> list[int]:
+    listed: list[int] = nodes.tolist()
+    return listed

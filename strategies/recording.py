@@ -66,11 +66,16 @@ class Records:
                 self.journal_bytes = journal.stat().st_size
             self._stack = stack.pop_all()
 
-    def append(self, *records: Mapping[str, JSON]) -> None:
-        """Write journal records; they are on the disk when this returns."""
+    def append(self, *records: Mapping[str, JSON], is_awaited: bool = True) -> None:
+        """Write journal records; those that are awaited are on the disk when this returns."""
         if self._journal is not None:
             with unbroken():
-                self.journal_bytes = self._journal.append(*records)
+                self.journal_bytes = self._journal.append(*records, is_awaited=is_awaited)
+
+    def sync(self) -> None:
+        """Wait until all records are on the disk."""
+        if self._journal is not None:
+            self._journal.sync()
 
     def _opened(self, path: Path, design: Design, keep_bytes: int | None) -> Journal:
         header = {

@@ -115,7 +115,12 @@ class Reflector:
             branch.plan,
             requests=wide.outbound,
         )
-        self._record(*_addressed(FEDERATION, wide), *_addressed(branch.name, own))
+        # Decisions are on the disk before they take effect; that nothing was decided can wait.
+        self._record(
+            *_addressed(FEDERATION, wide),
+            *_addressed(branch.name, own),
+            is_awaited=bool(wide.decisions or own.decisions),
+        )
         self._tell_failures(wide, own)
         self._federation_loops, self.plan, self._requests = wide.state, wide.plan, own.outbound
         branch.loops, branch.plan = own.state, own.plan

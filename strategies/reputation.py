@@ -2,13 +2,15 @@
 
 A node's record is the running mean of its updates' scores. It is under suspicion from a record of
 2.25, or where the federation's records differ more, from one that stands out of them. It no longer
-is when its record has halved. At most 45 % of the known nodes are under suspicion.
+is when its record has halved. At most 45 % of the known nodes are under suspicion. Of the nodes of
+a large federation, all suspects are known, and ten thousand in all: those that appeared last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -22,6 +24,7 @@ SUSPECT_SDS: Final = 2.5  # and how far it is from the other nodes' records
 PAROLE: Final = 0.5  # share of that record below which it no longer is
 MOST_LEFT_OUT: Final = 0.45  # of the known nodes, and of the updates of those in good standing
 NUM_TRACES: Final = 20
+MOST_KNOWN: Final = 10_000  # nodes with a record; each step looks at all of them
 
 
 @dataclass(frozen=True)
@@ -106,4 +109,14 @@ class Standing:
         num_pardoned = max(len(suspects) - int(MOST_LEFT_OUT * len(records)), 0)
         for key in sorted(suspects, key=lambda key: (records[key].score, int(key)))[:num_pardoned]:
             records[key] = replace(records[key], is_suspect=False)
-        return replace(self, records=records)
+        return replace(self, records=_latest(records))
+
+
+def _latest(records: dict[str, Record]) -> Mapping[str, Record]:
+    """Return the records to keep: all if they are few, else suspects and those made last."""
+    surplus = len(records) - MOST_KNOWN
+    if surplus <= 0:
+        return records
+    trusted = (key for key, record in records.items() if not record.is_suspect)
+    forgotten = set(islice(trusted, surplus))
+    return {key: record for key, record in records.items() if key not in forgotten}

@@ -132,6 +132,7 @@ class SummedExchange:
             senders=senders,
             version=ticket.version,
             metrics=checked.metrics,
+            received=checked.packed,
         )
         return Received(updates=[update])
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from daafl.decoding import decoded
 from daafl.errors import MessageError
@@ -69,6 +69,8 @@ CHECKS: Final = (
 )
 """Names of the checks, in the order in which they run."""
 
+_ALL_PASSED: Final[Mapping[str, Outcome]] = dict.fromkeys(CHECKS, "passed")
+
 MAX_ENTRIES: Final = 64  # of any record
 MAX_LIST: Final = 1024  # numbers in one entry
 MAX_BLOB: Final = 4096  # characters or bytes in one entry
@@ -81,6 +83,7 @@ MOST_GROWTH: Final = 1e3  # root mean square of a difference over 1 + that of th
 MOST_STATISTICS: Final = 1e9  # the same with running statistics, which take on the data's scale
 
 _PLAIN: Final = frozenset({int, float, bool})  # of one size each
+Record = ArrayRecord | ConfigRecord | MetricRecord
 Outcome = Literal["passed", "not applicable"]
 
 
@@ -184,30 +187,30 @@ def validated(content: RecordDict, terms: Terms) -> Validated:
     """
     layout, ticket = terms.layout, terms.ticket
     assignment = ticket.assignment or Assignment()
-    check_records(content)
-    envelope = _envelope(content)
-    metrics = _metrics(content)
-    packed = _packed(content, layout, terms.num_bytes)
+    records = dict(content.items())  # one look at each through Flower's record
+    check_records(records)
+    envelope = _envelope(records)
+    metrics = _metrics(records)
+    packed = _packed(records, layout, terms.num_bytes)
     _check_freshness(envelope, terms, assignment.plan_hash)
     signature = _absent("signature", envelope.signature)
     claim = _absent("privacy_claim", envelope.privacy_claim)
     _check_sample_count(metrics, ticket.num_examples)
     _check_plausibility(metrics)
-    _check_telemetry(content, assignment.local_steps)
+    _check_telemetry(records, assignment.local_steps)
     sent = terms.sent or Sent.of(layout, terms.base)
-    with np.errstate(over="ignore", invalid="ignore"):  # refused in the next line
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
         delta = layout.vector(packed) - sent.vector
-        square = float(delta @ delta)
+        square = float(np.dot(delta, delta))
     _check_finiteness(delta, square)
     _check_norm(delta, square, sent, layout)
     if not math.isfinite(metrics.get(TRAIN_LOSS, 0.0)):
         metrics[TRAIN_LOSS] = math.inf
-    checks: dict[str, Outcome] = dict.fromkeys(CHECKS, "passed")
-    checks |= {"signature": signature, "privacy_claim": claim}
+    checks = {**_ALL_PASSED, "signature": signature, "privacy_claim": claim}
     return Validated(envelope, metrics, packed, delta, checks)
 
 
-def check_records(content: RecordDict) -> None:
+def check_records(content: Mapping[str, Record]) -> None:
     """Refuse records that no reply has, and those that are too large (*schema*, *size*).
 
     Raises
@@ -218,29 +221,34 @@ def check_records(content: RecordDict) -> None:
     for name, record in content.items():
         if name not in RECORDS:
             raise MessageError("schema", f"the reply has an unknown record {name[:40]!r}")
-        if len(record) > MAX_ENTRIES:
+        entries = record.items()
+        if len(entries) > MAX_ENTRIES:
             raise MessageError(
-                "schema", f"record {name!r} has {len(record)} entries, at most {MAX_ENTRIES}"
+                "schema", f"record {name!r} has {len(entries)} entries, at most {MAX_ENTRIES}"
             )
-        if max(map(len, record.keys()), default=0) > MAX_TEXT:
-            raise MessageError("schema", f"a name in {name!r} is longer than {MAX_TEXT} characters")
-        if not isinstance(record, ArrayRecord):
-            for key, value in record.items():
-                if type(value) not in _PLAIN:
-                    _check_value(f"{name}[{key[:40]!r}]", value)
+        for key, value in entries:
+            if len(key) > MAX_TEXT:
+                raise MessageError(
+                    "schema", f"a name in {name!r} is longer than {MAX_TEXT} characters"
+                )
+            if type(value) not in _PLAIN and not isinstance(value, Array):
+                _check_value(name, key, value)
 
 
-def _check_value(name: str, value: object) -> None:
-    if isinstance(value, str | bytes) and len(value) > MAX_BLOB:
-        raise MessageError("size", f"{name} has a length of {len(value)}, at most {MAX_BLOB}")
-    if isinstance(value, list):
+def _check_value(record: str, key: str, value: object) -> None:
+    if isinstance(value, str | bytes):
+        if len(value) > MAX_BLOB:
+            what = f"{record}[{key[:40]!r}]"
+            raise MessageError("size", f"{what} has a length of {len(value)}, at most {MAX_BLOB}")
+    elif isinstance(value, list):
+        what = f"{record}[{key[:40]!r}]"
         if len(value) > MAX_LIST:
-            raise MessageError("size", f"{name} has {len(value)} items, at most {MAX_LIST}")
+            raise MessageError("size", f"{what} has {len(value)} items, at most {MAX_LIST}")
         if any(isinstance(item, str | bytes) and len(item) > MAX_TEXT for item in value):
-            raise MessageError("size", f"an item of {name} is longer than {MAX_TEXT}")
+            raise MessageError("size", f"an item of {what} is longer than {MAX_TEXT}")
 
 
-def _envelope(content: RecordDict) -> Envelope:
+def _envelope(content: Mapping[str, Record]) -> Envelope:
     record = content.get(ENVELOPE)
     if not isinstance(record, ConfigRecord):
         raise MessageError("schema", "the update has no envelope")
@@ -250,7 +258,7 @@ def _envelope(content: RecordDict) -> Envelope:
     return envelope
 
 
-def _metrics(content: RecordDict) -> dict[str, float]:
+def _metrics(content: Mapping[str, Record]) -> dict[str, float]:
     """Return the scalar metrics in a reply (*schema*); lists are left out."""
     record = content.get(METRICS)
     if not isinstance(record, MetricRecord):
@@ -258,7 +266,7 @@ def _metrics(content: RecordDict) -> dict[str, float]:
     return {key: as_float(value) for key, value in record.items() if not isinstance(value, list)}
 
 
-def _packed(content: RecordDict, layout: Layout, num_bytes: int | None) -> Packed:
+def _packed(content: Mapping[str, Record], layout: Layout, num_bytes: int | None) -> Packed:
     """Return the model (*schema*, *size*, *dtype*, *shape*); its header tells all four."""
     record = content.get(ARRAYS)
     if not isinstance(record, ArrayRecord) or list(record) != [PACKED]:
@@ -338,7 +346,7 @@ def _check_plausibility(metrics: Mapping[str, float]) -> None:
         raise MessageError("plausibility", f"{ACCURACY} is {accuracy:g}, not within [0, 1]")
 
 
-def _check_telemetry(content: RecordDict, asked_steps: int) -> None:
+def _check_telemetry(content: Mapping[str, Record], asked_steps: int) -> None:
     """Refuse reports of more work than was asked for, or of negative time (*plausibility*).
 
     Whatever else is in the record must be a reading that a sensor can show (see `daafl.sensing`).

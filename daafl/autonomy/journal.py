@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn
@@ -79,8 +80,16 @@ class Journal:
             raise
         return journal
 
-    def append(self, *records: Line) -> int:
-        """Write `records`, one line each, and return the file's length when they are safe.
+    def append(self, *records: Line, is_awaited: bool = True) -> int:
+        """Write `records`, one line each, and return the file's length.
+
+        Parameters
+        ----------
+        records
+            What to write.
+        is_awaited
+            Whether they must be on the disk when this returns; else `sync`, or a later record that
+            is awaited, puts them there.
 
         Raises
         ------
@@ -92,14 +101,33 @@ class Journal:
             rest = memoryview(text.encode())
             while rest:
                 rest = rest[self._file.write(rest) :]
-            os.fsync(self._file.fileno())
+            if is_awaited:
+                os.fsync(self._file.fileno())
             return self._file.tell()
         except (OSError, CodecError) as error:
             raise JournalError(f"{self.path} cannot take another line: {error}") from error
 
+    def sync(self) -> None:
+        """Wait until all lines are on the disk.
+
+        Raises
+        ------
+        JournalError
+            When the disk refuses them.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise JournalError(f"{self.path} cannot be written: {error}") from error
+
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file, all lines on the disk."""
+        try:
+            if not self._file.closed:
+                with suppress(OSError):  # whoever waited for a line has been told
+                    os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
 
     def __enter__(self) -> "Journal":
         return self

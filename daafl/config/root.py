@@ -27,7 +27,7 @@ class Root:
     workers
         Processes that simulate nodes; ``None`` for one per core, 0 for none beside the main one.
     trainer
-        How nodes that are asked together are trained: ``auto``, ``dense``, ``functional``, ``eager``.
+        How nodes that are asked together are trained: one of `TRAINERS`.
     baseline
         Whether to train on all data in one place as well.
     checkpoint_every

@@ -1,6 +1,9 @@
 """What an assignment means for a node's training: its settings and its randomness."""
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from daafl.errors import MessageError
 from daafl.keyed_random import mixed
@@ -37,4 +40,13 @@ def assigned_key(assignment: Assignment, node: int) -> int:
     node
         Logical id of the node.
     """
-    return int(mixed(assignment.seed, node, assignment.version, assignment.draw))
+    (key,) = assigned_keys([assignment], [node])
+    return key
+
+
+def assigned_keys(assignments: Sequence[Assignment], nodes: Sequence[int]) -> list[int]:
+    """Return what `assigned_key` does, for many nodes at once."""
+    asked = [(each.seed, each.version, each.draw) for each in assignments]
+    seeds, versions, draws = np.array(asked, np.uint64).T
+    keys: list[int] = mixed(seeds, np.array(nodes, np.uint64), versions, draws).tolist()
+    return keys

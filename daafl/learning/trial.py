@@ -73,6 +73,8 @@ def chosen(computation: Computation, packed: Packed, members: Sequence[Member]) 
         if own_s * (MARGIN if best.method == "eager" else 1.0) < seconds[best.method]:
             best = Choice(method, "", {})
         seconds[method] = own_s
+        if best.method == "dense":
+            break  # the general way comes to the same products with more around them
     return Choice(best.method, "; ".join(reasons), seconds)
 
 

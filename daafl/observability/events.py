@@ -23,8 +23,9 @@ class RunInfo:
     ``knobs`` are all knobs of the run with unit and bounds; ``absent`` maps the name of a part
     that cannot run in this regime to the sentence that says why. ``attackers`` are the nodes that
     a simulation makes hostile; ``None`` where nobody can know. ``resumed_after`` is the step after
-    which an earlier attempt at the run was taken up again; ``None`` for a run in one go. ``trainer`` says
-    how simulated nodes are trained together, and why; empty where each trains by itself.
+    which an earlier attempt at the run was taken up again; ``None`` for a run in one go.
+    ``trainer`` says how simulated nodes are trained together, and why; empty where each trains by
+    itself.
     """
 
     task: str

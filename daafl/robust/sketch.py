@@ -13,6 +13,7 @@ for good only if they are half a billion apart.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -87,12 +88,14 @@ class Sketcher:
 
         It is infinite if it is beyond the vector's number type.
         """
+        square = 0.0
         with np.errstate(over="ignore", invalid="ignore"):
             if self.num_parameters == self.size:
                 return float(np.sqrt(np.dot(vector, vector)))
-            step = _ROWS * self.size
-            blocks = (vector[start : start + step] for start in range(0, vector.size, step))
-            return float(np.sqrt(sum(float(np.dot(block, block)) for block in blocks)))
+            for start in range(0, vector.size, _ROWS * self.size):
+                block = vector[start : start + _ROWS * self.size]
+                square += float(np.dot(block, block))
+        return math.sqrt(square)
 
     def _folded(self, vector: Vector) -> tuple[Sketch, float]:
         signs = self._signs.astype(vector.dtype, copy=False)

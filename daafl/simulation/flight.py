@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from flwr.app import Message
 
+from daafl.simulation.memory import Memory
 from daafl.simulation.node import Failure, Outcome
 from daafl.simulation.traffic import Traffic
 from daafl.simulation.wire import Parcel
@@ -60,12 +61,17 @@ class Flight:
     free_at_s: float = 0.0
     arrives_at_s: float = math.inf
     outcome: Outcome | None = None
-    state: Parcel | None = None
+    state: Memory | None = None
     body: Bodies = field(default_factory=lambda: np.empty(0))
     reply_bytes: int = 0
     is_repeated: bool = False
     cost: float = 0.0
     is_over: bool = False
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether its reply arrives, and once."""
+        return math.isfinite(self.arrives_at_s) and not self.is_repeated
 
     @property
     def vanishes_at_s(self) -> float:
@@ -75,8 +81,11 @@ class Flight:
     @property
     def traffic(self) -> Traffic:
         """What it adds to the traffic once it is over."""
-        if not math.isfinite(self.reaches_at_s):
+        if math.isinf(self.reaches_at_s):
             return Traffic(down_sent=self.num_bytes, down_lost=self.num_bytes, num_lost=1)
+        if self.is_usual:
+            sent, size = self.num_bytes, self.reply_bytes
+            return Traffic(sent, sent, 0, size, size, cost=self.cost)
         size = self.reply_bytes if math.isfinite(self.ends_at_s) else 0
         arrived = size if math.isfinite(self.arrives_at_s) else 0
         return Traffic(

@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from daafl.errors import FederationError, WorkerError
+from daafl.errors import FederationError
 from daafl.flower import (
     Run,
     adopt_task_identity,
@@ -23,6 +23,7 @@ from daafl.messages import COHORT, NODES
 from daafl.payload import content_bytes
 from daafl.simulation.cohorts import CohortApp
 from daafl.simulation.devices import Devices
+from daafl.simulation.memory import recalled
 from daafl.simulation.node import FIRST_NODE_ID, Nodes
 from daafl.simulation.pushed import Pushed, metadata_of, reply_of
 from daafl.simulation.registered import SimulatedNodes
@@ -30,7 +31,7 @@ from daafl.simulation.sealing import batches, sealed
 from daafl.simulation.snapshot import GridState, Held, state_of, state_tree
 from daafl.simulation.timeline import Letter, Timeline
 from daafl.simulation.traffic import Traffic
-from daafl.simulation.wire import packed, unpacked
+from daafl.simulation.wire import packed
 from daafl.simulation.workers import Crew, local_crew
 from daafl.simulation.world import World
 from daafl.store.tree import Tree
@@ -194,11 +195,7 @@ class InProcessGrid(Grid):
 
     def node_state(self, node_id: int) -> RecordDict:
         """Return a copy of a node's `Context.state` after its last reply that has arrived."""
-        parcel = self._timeline.state(self._partition(node_id))
-        state = RecordDict() if parcel is None else unpacked(parcel)
-        if not isinstance(state, RecordDict):
-            raise WorkerError(f"the state of node {node_id} is a {type(state).__name__}")
-        return state
+        return recalled(self._timeline.state(self._partition(node_id)))
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send messages to their nodes, where they queue; return their ids.
@@ -359,19 +356,22 @@ class InProcessGrid(Grid):
     def _push_batch(self, batch: Sequence[Message]) -> list[Pushed]:
         """Send messages that run together, or a single one."""
         number, together = self._timeline.next_number(), len(batch) > 1
+        ids = [f"message-{number + index}" for index in range(len(batch))]
         if batch[0].metadata.dst_node_id == self.cohort_address:
-            return [self._push_to_cohort(with_message_id(batch[0], f"message-{number}"))]
-        named = [
-            with_message_id(message, f"message-{number + index}")
-            for index, message in enumerate(batch)
-        ]
+            (whole,) = sealed(batch, ids)
+            return [self._push_to_cohort(whole)]
+        named = (
+            sealed(batch, ids)
+            if together
+            else [with_message_id(message, ids[0]) for message in batch]
+        )
         letters = [
             Letter(
                 self._partition(message.metadata.dst_node_id),
                 message if together else packed(message),
                 content_bytes(message.content),
             )
-            for message in (sealed(named) if together else named)
+            for message in named
         ]
         flights = self._timeline.send(letters, together=together)
         pushed = [
@@ -380,11 +380,10 @@ class InProcessGrid(Grid):
         self._out.update((each.event.number, each) for each in pushed)
         return pushed
 
-    def _push_to_cohort(self, message: Message) -> Pushed:
+    def _push_to_cohort(self, whole: Message) -> Pushed:
         if self._cohorts is None:
             raise ValueError("this grid has no cohorts to write to")
         self._prepare(self._cohorts)
-        (whole,) = sealed([message])
         record = whole.content.get(COHORT)
         nodes = record.get(NODES) if isinstance(record, ConfigRecord) else None
         if not isinstance(nodes, list) or not nodes:

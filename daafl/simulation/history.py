@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from daafl.simulation.flight import Event, Gathering, Group
+from daafl.simulation.memory import Memory
 from daafl.simulation.node_table import NodeRows, NodeTable
 from daafl.simulation.traffic import Traffic
-from daafl.simulation.wire import Parcel
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class History:
     def __init__(self, table: NodeTable) -> None:
         self._table = table
         self._traffic = Traffic()
-        self._seen: dict[int, tuple[int, Parcel | None]] = {}  # last number that is over, and state
+        self._seen: dict[int, tuple[int, Memory | None]] = {}  # last number that is over, and state
         self._groups: dict[int, Group] = {}  # by the number of their first message
         self._of: dict[int, Group] = {}  # by the number of a flight that is not over
         self._pending: dict[int, deque[Group]] = {}  # by node, in the order of sending
@@ -69,7 +69,7 @@ class History:
         """Return the messages that are not forgotten, in the order of sending."""
         return [event for number in sorted(self._groups) for event in self._groups[number].events]
 
-    def state(self, partition: int) -> Parcel | None:
+    def state(self, partition: int) -> Memory | None:
         """Return what a node keeps after its last message that is over."""
         if partition in self._seen:
             return self._seen[partition][1]
@@ -123,12 +123,16 @@ class History:
 
     def _forget(self, group: Group) -> None:
         table = self._table
-        for event in group.events:
-            self._traffic += event.traffic
-            if isinstance(event, Gathering):
-                table.put(event.call.partitions, event.free_at_s, event.bodies)
-            elif math.isfinite(event.reaches_at_s):
-                table.put([event.partition], np.array([event.free_at_s]), event.body[None])
-                if event.state is not None:
-                    table.states[event.partition] = event.state
+        gathering = group.gathering
+        if gathering is not None:
+            table.put(gathering.call.partitions, gathering.free_at_s, gathering.bodies)
+        ran = [flight for flight in group.flights if math.isfinite(flight.reaches_at_s)]
+        if ran:
+            free_at_s = np.array([flight.free_at_s for flight in ran])
+            bodies = np.stack([flight.body for flight in ran])
+            table.put([flight.partition for flight in ran], free_at_s, bodies)
+        for flight in ran:
+            if flight.state is not None:
+                table.states[flight.partition] = flight.state
+        self._traffic = sum((event.traffic for event in group.events), self._traffic)
         del self._groups[group.events[0].number]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from flwr.app import Message
 
+from daafl.simulation.memory import Memory
 from daafl.simulation.wire import Parcel, packed
 
 
@@ -33,7 +34,7 @@ class Task:
     number: int
     partition: int
     message: Parcel
-    state: Parcel | None
+    state: Memory | None
     around: Surroundings = Surroundings()
 
     @property
@@ -52,7 +53,7 @@ class Batch:
     numbers: tuple[int, ...]
     partitions: tuple[int, ...]
     messages: tuple[Message, ...]
-    states: tuple[Parcel | None, ...]
+    states: tuple[Memory | None, ...]
     arounds: tuple[Surroundings, ...]
 
     def singly(self) -> list[Task]:

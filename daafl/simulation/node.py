@@ -17,6 +17,7 @@ from daafl.messages import MAX_COUNT, SENSOR, STEPS, TELEMETRY, TIME_S
 from daafl.payload import content_bytes
 from daafl.simulation.cohorts import CohortApp
 from daafl.simulation.jobs import Batch, Job, Sum, Surroundings, Task
+from daafl.simulation.memory import Memory, kept, recalled
 from daafl.simulation.wire import Parcel, packed, unpacked
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Answer:
     """
 
     reply: Parcel | Message
-    state: Parcel | None
+    state: Memory | None
     steps: float
     num_bytes: int
 
@@ -139,7 +140,7 @@ class Nodes:
             logger.debug("a cohort failed", exc_info=True)
             return Failure(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, _described(error))
 
-    def _context(self, partition: int, state: Parcel | None, around: Surroundings) -> Context:
+    def _context(self, partition: int, state: Memory | None, around: Surroundings) -> Context:
         node_config: dict[str, bool | float | int | str] = {
             "partition-id": partition,
             "num-partitions": self.num_nodes,
@@ -150,13 +151,13 @@ class Nodes:
             run_id=self.run_id,
             node_id=FIRST_NODE_ID + partition,
             node_config=node_config,
-            state=_records(state),
+            state=recalled(state),
             run_config=dict(self.run_config),
         )
 
 
 def _checked(
-    message: Message, state: Parcel | None, reply: object, context: Context | None
+    message: Message, state: Memory | None, reply: object, context: Context | None
 ) -> Outcome:
     """Return a reply that was made together with others, as a node's answer."""
     fault = _fault(message, reply)
@@ -177,20 +178,13 @@ def _within_limit(answer: Answer, num_bytes: int) -> Outcome:
     )
 
 
-def _records(state: Parcel | None) -> RecordDict:
-    records = RecordDict() if state is None else unpacked(state)
-    if not isinstance(records, RecordDict):
-        raise TypeError(f"Context.state is a {type(records).__name__}, not a RecordDict")
-    return records
-
-
-def _changed(before: Parcel | None, state: RecordDict) -> Parcel | None:
-    """Return the packed state if it differs from the one before."""
+def _changed(before: Memory | None, state: RecordDict) -> Memory | None:
+    """Return what a node keeps if it differs from what it kept before."""
     if not isinstance(state, RecordDict):
         raise TypeError(f"Context.state became a {type(state).__name__}, not a RecordDict")
     if before is None and len(state) == 0:
         return None
-    after = packed(state)
+    after = kept(state)
     return None if after == before else after
 
 

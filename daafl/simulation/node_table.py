@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from daafl.simulation.wire import Parcel
+from daafl.simulation.memory import Memory
 from daafl.simulation.world import Bodies, Nodes, Seconds, World
 
 
@@ -28,7 +28,7 @@ class NodeRows:
     partitions: Nodes
     free_at_s: Seconds
     bodies: Bodies
-    states: dict[int, Parcel]
+    states: dict[int, Memory]
 
 
 class NodeTable:
@@ -44,7 +44,7 @@ class NodeTable:
         everybody = np.arange(world.num_nodes)
         self.free_at_s: Seconds = np.zeros(world.num_nodes)
         self.bodies: Bodies = np.array(world.bodies(everybody))
-        self.states: dict[int, Parcel] = {}
+        self.states: dict[int, Memory] = {}
         self._has_worked: NDArray[np.bool_] = np.zeros(world.num_nodes, np.bool_)
 
     def copied(self) -> Self:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flwr.app import Message, Metadata, RecordDict
 
 from daafl.errors import WorkerError
-from daafl.flower import error_reply, rebuild, with_message_id
+from daafl.flower import error_reply, named, rebuild
 from daafl.simulation.flight import Event, Gathering
 from daafl.simulation.node import Answer
 from daafl.simulation.snapshot import Held
@@ -56,4 +56,4 @@ def reply_of(pushed: Pushed) -> Message:
         reply = unpacked(outcome.reply)
     if not isinstance(reply, Message):
         raise WorkerError(f"the reply to {pushed.message_id} is a {type(reply).__name__}")
-    return with_message_id(reply, f"reply-{pushed.event.number}")
+    return named(reply, f"reply-{pushed.event.number}")

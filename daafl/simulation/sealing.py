@@ -7,7 +7,7 @@ from typing import Final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
-from daafl.flower import rebuild
+from daafl.flower import record_dict, with_message_id
 from daafl.messages import ARRAYS
 
 Record = ArrayRecord | ConfigRecord | MetricRecord
@@ -48,8 +48,8 @@ def batches(
         yield batch
 
 
-def sealed(messages: Sequence[Message]) -> list[Message]:
-    """Return copies that later changes do not reach; records that are shared stay shared."""
+def sealed(messages: Sequence[Message], message_ids: Sequence[str]) -> list[Message]:
+    """Return copies under ids that later changes do not reach; shared records stay shared."""
     copies: dict[int, Record] = {}
 
     def copied(record: Record) -> Record:
@@ -58,9 +58,7 @@ def sealed(messages: Sequence[Message]) -> list[Message]:
         return copies[id(record)]
 
     result = []
-    for message in messages:
-        content = message.content.copy()
-        for name, record in message.content.items():
-            content[name] = copied(record)
-        result.append(rebuild(message.metadata, content))
+    for message, message_id in zip(messages, message_ids, strict=True):
+        content = record_dict({name: copied(own) for name, own in message.content.items()})
+        result.append(with_message_id(message, message_id, content=content))
     return result

@@ -11,17 +11,18 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 
 from daafl.errors import FederationError, StoreError, WorkerError
 from daafl.simulation.flight import CohortCall, Flight, Gathering, Group, Instruction
 from daafl.simulation.history import Past
+from daafl.simulation.memory import kept, recalled
 from daafl.simulation.node import FIRST_NODE_ID, Answer, Failure, Outcome
 from daafl.simulation.node_table import NodeRows
 from daafl.simulation.plain_messages import MessageReader, MessageWriter
 from daafl.simulation.timeline import Point
 from daafl.simulation.traffic import Traffic
-from daafl.simulation.wire import Parcel, packed, unpacked
+from daafl.simulation.wire import packed, unpacked
 from daafl.simulation.world import World
 from daafl.store.tree import Tree
 
@@ -76,8 +77,8 @@ def state_tree(state: GridState, world: World) -> dict[str, Tree]:
             "free_at_s": nodes.free_at_s,
             "bodies": nodes.bodies,
             "states": [
-                [partition, _memory_tree(writer, parcel)]
-                for partition, parcel in sorted(nodes.states.items())
+                [partition, writer.records(recalled(memory))]
+                for partition, memory in sorted(nodes.states.items())
             ],
         },
         "out": [_group_tree(writer, group, state.awaited) for group in past.out],
@@ -142,13 +143,6 @@ def _group_tree(writer: MessageWriter, group: Group, awaited: frozenset[int]) ->
         "is_awaited": call.number in awaited,
         "message": writer.message(call.message),
     }
-
-
-def _memory_tree(writer: MessageWriter, state: Parcel) -> Tree:
-    content = unpacked(state)
-    if not isinstance(content, RecordDict):
-        raise WorkerError(f"the state of a node is a {type(content).__name__}")
-    return writer.records(content)
 
 
 def _reply_tree(writer: MessageWriter, outcome: Outcome | None) -> Tree:
@@ -220,7 +214,7 @@ def _nodes(reader: MessageReader, tree: Any, world: World) -> NodeRows:
     if not np.all((free_at_s >= 0) & np.isfinite(free_at_s)):
         raise ValueError("a node is never free")
     states = {
-        _partition(partition, world): packed(reader.records(memory))
+        _partition(partition, world): kept(reader.records(memory))
         for partition, memory in tree["states"]
     }
     return NodeRows(partitions, free_at_s, bodies, states)

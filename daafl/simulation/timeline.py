@@ -16,6 +16,7 @@ from daafl.simulation.fates import gathered, settle
 from daafl.simulation.flight import CohortCall, Event, Flight, Gathering, Group, Instruction
 from daafl.simulation.history import History, Past
 from daafl.simulation.jobs import Batch, Sum, Surroundings, Task
+from daafl.simulation.memory import Memory
 from daafl.simulation.node import Outcome
 from daafl.simulation.node_table import NodeTable
 from daafl.simulation.traffic import Traffic
@@ -165,7 +166,7 @@ class Timeline:
             arrived.append(event)
         return Passed(arrived, lost)
 
-    def state(self, partition: int) -> Parcel | None:
+    def state(self, partition: int) -> Memory | None:
         """Return what a node keeps after its last message that is over."""
         while any(_is_known(flight) for flight in self._queues.get(partition, ())):
             self._settle(self._crew.finished())

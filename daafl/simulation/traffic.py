@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -46,5 +46,5 @@ class Traffic:
 
     def __add__(self, other: Traffic) -> Traffic:
         """Return the sums of all columns."""
-        names = [field.name for field in fields(self)]
-        return Traffic(**{name: getattr(self, name) + getattr(other, name) for name in names})
+        columns = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Traffic(*(own + more for own, more in columns))

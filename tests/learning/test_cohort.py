@@ -319,7 +319,7 @@ def test_the_fastest_of_the_right_ones_is_chosen_and_kept() -> None:
     trained = trainer.train(sent, members)  # chooses
     choice = trainer.choice
     assert choice is not None
-    assert set(choice.seconds) == {"eager", "dense", "functional"}
+    assert set(choice.seconds) == {"eager", "dense"}
     assert choice.method == min(choice.seconds, key=choice.seconds.__getitem__) == "dense"
     resumed = CohortTrainer(Given(perceptron), device="cpu")
     resumed.load(Choice.from_json(choice.to_json()))

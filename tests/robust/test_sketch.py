@@ -25,6 +25,7 @@ def test_every_value_is_added_to_its_place_with_its_sign(num_parameters: int, dt
     assert sketch.dtype == np.float32
     np.testing.assert_allclose(sketch, folded(vector, 101, 5), rtol=1e-4, atol=1e-3)
     assert norm == pytest.approx(np.linalg.norm(vector.astype(np.float64)), rel=1e-5)
+    assert Sketcher(num_parameters, size=101, seed=5).norm(vector) == norm
 
 
 @pytest.mark.parametrize("num_parameters", [0, 1, 100, 101])
@@ -33,6 +34,7 @@ def test_a_short_vector_is_its_own_sketch(num_parameters: int) -> None:
     sketch, norm = Sketcher(num_parameters, size=101).sketch_and_norm(vector)
     np.testing.assert_array_equal(sketch, vector)
     assert norm == pytest.approx(np.linalg.norm(vector))
+    assert Sketcher(num_parameters, size=101).norm(vector) == norm
 
 
 def test_inner_products_are_kept_to_about_one_over_the_root_of_the_size() -> None:

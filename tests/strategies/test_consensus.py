@@ -138,7 +138,9 @@ def hall_of(
         )
         packed = LAYOUT.pack({"w": np.zeros(3, np.float32)})
         job = Job(LAYOUT, packed, 1, 600.0, None, None)
-        parts = composed(design, job, grid, grid, beliefs={}, record=lambda *_: None, observers=())
+        parts = composed(
+            design, job, grid, grid, beliefs={}, record=lambda *_, **__: None, observers=()
+        )
         parts.roster.gather()
         parts.branch.members = parts.roster.nodes
         parts.branch.version = 5

@@ -137,7 +137,9 @@ def federation(
         )
         packed = trainer.initial(seed)
         job = Job(trainer.layout, packed, 1, 600.0, None, None)
-        parts = composed(design, job, grid, grid, beliefs={}, record=lambda *_: None, observers=())
+        parts = composed(
+            design, job, grid, grid, beliefs={}, record=lambda *_, **__: None, observers=()
+        )
         parts.roster.gather()
         parts.branch.members = parts.roster.nodes
         parts.branch.mark()

@@ -429,7 +429,7 @@ def parts(make_app: MakeApp, layout: Layout) -> Iterator[Parts]:
                 hub,
                 plan=Plan.of(PACING_KNOBS, BUFFERED.values()),
                 beliefs={},
-                record=lambda *records: None,
+                record=lambda *records, **_: None,
             ),
             quality=QualityControl(examiner, Committee(mailbox, collector)),
             observers=(),

@@ -24,7 +24,8 @@ class Availability:
 
     def __call__(self, nodes: np.ndarray) -> np.ndarray:
         self.num_asked += len(nodes)
-        return self.here[nodes]
+        online: np.ndarray = self.here[nodes]
+        return online
 
 
 @pytest.mark.parametrize("count", [1, 5, 29, 30, 99])

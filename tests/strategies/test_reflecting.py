@@ -102,7 +102,7 @@ def scene(
         hubs["main"],
         plan=Plan.of([QUORUM]),
         beliefs={},
-        record=lambda *records: journal.extend(records),
+        record=lambda *records, **_: journal.extend(records),
     )
     optimizer = FedExP()
     zeros = LAYOUT.pack({"w": np.zeros(2, np.float32)})

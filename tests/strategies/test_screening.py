@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from daafl.autonomy.codec import decode, encode
 from daafl.learning.layout import Layout
-from daafl.strategies.reputation import Record, Standing
+from daafl.strategies.reputation import MOST_KNOWN, Record, Standing
 from daafl.strategies.screening import Evidence, Examiner, Screening, screened
 
 SIZE = 60
@@ -134,6 +134,16 @@ def test_at_most_45_percent_of_the_nodes_are_suspects() -> None:
     standing = Standing({str(n): Record(5.0 + n, 9, is_suspect=True) for n in range(8)})
     standing = standing.after(range(10), np.array([6.0] * 8 + [0.0] * 2))
     assert standing.suspects == (4, 5, 6, 7)  # int(4.5), the worst
+
+
+def test_of_many_nodes_the_latest_and_all_suspects_are_known() -> None:
+    suspect = Record(score=5.0, num_seen=9, is_suspect=True)
+    records = {"7": suspect} | {str(node): Record(0.1, 1) for node in range(100, 100 + MOST_KNOWN)}
+    standing = Standing(records).after([3], np.array([0.2]))
+    assert standing.num_known == MOST_KNOWN
+    assert standing.of(7).is_suspect and standing.of(3).num_seen == 1
+    assert standing.of(100) == standing.of(101) == Record()
+    assert standing.of(102).num_seen == 1
 
 
 def test_a_suspects_update_is_left_out_though_it_looks_fine() -> None:

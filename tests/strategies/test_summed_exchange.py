@@ -78,16 +78,20 @@ class Cohorts:
 
     def summed(self, message: Message, partitions: Sequence[int], time_s: float) -> Message:
         asked = Assignment.from_record(message.content[CONFIG])
-        cohort = message.content[COHORT]
+        cohort: Any = message.content[COHORT]
         self.asked.append((tuple(cohort[NODES]), tuple(cohort[DRAWS])))
         there = [node for node in partitions if node not in self.absent]
-        weights = LAYOUT.vector(message.content[ARRAYS][PACKED].numpy())
+        arrays: Any = message.content[ARRAYS]
+        weights = LAYOUT.vector(arrays[PACKED].numpy())
         models = [self.learn(weights, asked, node).astype(np.float64) for node in there]
         mean = np.mean(models, axis=0).astype(np.float32)
         return Message(reply(asked, mean, nodes=there), reply_to=message)
 
     def num_examples(self, partitions: Sequence[int]) -> np.ndarray:
         return np.full(len(partitions), 10)
+
+    def described(self) -> str:
+        return "summed"
 
     def state(self) -> Tree:
         return None
