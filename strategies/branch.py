@@ -103,7 +103,10 @@ class Branch:
 
     def next_draws(self, nodes: Sequence[int]) -> tuple[int, ...]:
         """Return `next_draw` of each of ``nodes``."""
-        return tuple(map(self.next_draw, nodes))
+        if self.draws:
+            return tuple(map(self.next_draw, nodes))
+        self.draws = dict.fromkeys(nodes, 1)
+        return (0,) * len(nodes)
 
     def adopt(self, packed: Packed) -> None:
         """Make ``packed`` the model under a new version, with a restore point of its own."""

@@ -111,7 +111,7 @@ class Pool(Sequence[NodeFacts]):
             is_online = self._online(chosen)
             if not is_online.all():
                 chosen = self._others(chosen, is_online, rng)
-        return sorted(chosen.tolist())
+        return _listed(np.sort(chosen))
 
     def _others(self, first: Ids, is_online: NDArray[np.bool_], rng: np.random.Generator) -> Ids:
         """Return as many candidates as were tried ``first``, with others in place of those offline.
