@@ -29,7 +29,7 @@ from peers._work import WORKS
 
 VARIANTS: Final = {
     "A": ("summed", "lazy", "default", "default with checkpoints"),
-    "B": ("summed", "lazy", "default"),
+    "B": ("summed", "summed, all cores", "lazy", "default"),
     "C": ("lazy", "summed", "lazy, all cores"),
 }
 QUICK_ROUNDS: Final = 8
@@ -84,10 +84,10 @@ def figures(work: str, runs: Sequence[Run], fall: float) -> list[Figure]:
     ]
     if work == "B":
         if "fedjax" in of:
-            for variant in ("summed", "lazy"):
+            for variant in ("summed, all cores", "summed", "lazy"):
                 ratios = _ratios(of[variant], of["fedjax"])
                 name = f"B: {variant}, time per round over FedJAX's"
-                bar = FEDJAX if variant == "summed" else None
+                bar = FEDJAX if variant == "summed, all cores" else None
                 made.append(Figure.of(name, ratios, "x", at_most=bar))
         for system, own in of.items():
             bar = FIRST_ROUND_S if system in VARIANTS["B"] else None

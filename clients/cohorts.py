@@ -15,8 +15,6 @@ from flwr.app import (
     Context,
     Message,
     MessageType,
-    MetricRecord,
-    RecordDict,
 )
 from numpy.typing import NDArray
 
@@ -24,7 +22,14 @@ from daafl.clients.identity import identity
 from daafl.clients.model_records import received_model
 from daafl.clients.replies import assignment_of, reportable, telemetry, training_reply
 from daafl.errors import MessageError
-from daafl.flower import ClientAppCallable, Mod, array_record
+from daafl.flower import (
+    ClientAppCallable,
+    Mod,
+    array_record,
+    config_record,
+    metric_record,
+    record_dict,
+)
 from daafl.keyed_random import mixed
 from daafl.lazy_array import LazyArray
 from daafl.learning.assigned import assigned_keys, assigned_work
@@ -55,6 +60,12 @@ from daafl.simulation.wire import packed, unpacked
 from daafl.store.tree import Tree
 
 _TRIED: Final = 32  # members on which ways to train are compared
+
+_JOB_WORK: Final = 26_000_000
+"""Weights times examples of a job; enough for a job not to notice that it is one of several."""
+
+_LEAST_TOGETHER: Final = 4
+_MOST_TOGETHER: Final = 128  # larger computations are hardly faster
 
 _MAX_REASON: Final = 500  # characters
 
@@ -121,6 +132,13 @@ class TaskCohorts:
         is_training = message.metadata.message_type == MessageType.TRAIN
         return is_training and choice is not None and choice.method != "eager"
 
+    def most_together(self, message: Message) -> int:
+        """Return how many nodes are trained in one job at most: work for some milliseconds."""
+        asked = assignment_of(message, self._trainer.trainer.layout.digest)
+        num_weights = self._trainer.trainer.layout.num_parameters
+        per_node = max(asked.local_steps * asked.batch_size * num_weights, 1)
+        return int(min(max(_JOB_WORK // per_node, _LEAST_TOGETHER), _MOST_TOGETHER))
+
     def answers(
         self, messages: Sequence[Message], contexts: Callable[[], Sequence[Context]]
     ) -> Sequence[Answered]:
@@ -147,27 +165,28 @@ class TaskCohorts:
         ]
         total = self._trainer.summed(base, members)
         mean = layout.packed(layout.vector(base) + total.delta)
-        envelope = Envelope(
-            federation=assignment.federation,
-            branch=assignment.branch,
-            base_version=assignment.version,
-            node=COHORT_NODE,
-            sequence=assignment.ticket,
-            plan_hash=assignment.plan_hash,
+        return _cohort_reply(
+            message, assignment, mean, partitions, total.num_examples, total.loss, start_s
         )
-        metrics = MetricRecord(
-            {NUM_EXAMPLES: int(total.num_examples), TRAIN_LOSS: reportable(total.loss)}
-        )
-        content = RecordDict(
-            {
-                ARRAYS: _record(mean[None], 0),
-                METRICS: metrics,
-                ENVELOPE: envelope.to_record(),
-                TELEMETRY: telemetry(assignment.local_steps, start_s),
-                COHORT: ConfigRecord({NODES: list(partitions)}),
-            }
-        )
-        return Message(content, reply_to=message)
+
+    def merged(self, message: Message, replies: Sequence[Message]) -> Message:
+        """Return one reply for several that `summed` made of parts of a cohort, in their order."""
+        start_s = time.perf_counter()
+        layout = self._trainer.trainer.layout
+        contents = [reply.content for reply in replies]
+        counts = [content[METRICS][NUM_EXAMPLES] for content in contents]
+        losses = [content[METRICS][TRAIN_LOSS] for content in contents]
+        models = [layout.vector(content[ARRAYS][PACKED].numpy()) for content in contents]
+        shares = np.array(counts) / sum(counts)
+        mean = np.zeros(layout.num_parameters)
+        with np.errstate(over="ignore", invalid="ignore"):  # the coordinator looks at the result
+            for share, model in zip(shares, models, strict=True):
+                mean += share * model
+            loss = float(shares @ np.array(losses))
+            packed_mean = layout.packed(mean.astype(layout.dtype))
+        nodes = [node for content in contents for node in content[COHORT][NODES]]
+        assignment = assignment_of(message, layout.digest)
+        return _cohort_reply(message, assignment, packed_mean, nodes, sum(counts), loss, start_s)
 
     def num_examples(self, partitions: Sequence[int]) -> NDArray[np.int64]:
         """Return how many training examples nodes hold; shape [partitions]."""
@@ -282,6 +301,36 @@ def _own(message: Message) -> Message:
     if not isinstance(own, Message):
         raise TypeError(f"a {type(own).__name__} was sent, not a Message")
     return own
+
+
+def _cohort_reply(
+    message: Message,
+    assignment: Assignment,
+    mean: Packed,
+    nodes: Sequence[int],
+    num_examples: int,
+    loss: float,
+    start_s: float,
+) -> Message:
+    """Return the reply of a cohort, which has the form of a node's."""
+    envelope = Envelope(
+        federation=assignment.federation,
+        branch=assignment.branch,
+        base_version=assignment.version,
+        node=COHORT_NODE,
+        sequence=assignment.ticket,
+        plan_hash=assignment.plan_hash,
+    )
+    content = record_dict(
+        {
+            ARRAYS: _record(mean[None], 0),
+            METRICS: metric_record({NUM_EXAMPLES: num_examples, TRAIN_LOSS: reportable(loss)}),
+            ENVELOPE: envelope.to_record(),
+            TELEMETRY: telemetry(assignment.local_steps, start_s),
+            COHORT: config_record({NODES: list(nodes)}),
+        }
+    )
+    return Message(content, reply_to=message)
 
 
 def _keys(assignment: Assignment, message: Message, nodes: Sequence[int]) -> list[int]:

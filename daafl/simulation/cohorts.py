@@ -24,6 +24,13 @@ class CohortApp(Protocol):
     def is_together(self, message: Message) -> bool:
         """Return whether messages like this one are worth answering together."""
 
+    def most_together(self, message: Message) -> int:
+        """Return how many nodes are to be trained in one job at most, at least one.
+
+        It depends on the message alone, so that a cohort is divided in the same way everywhere;
+        several jobs share the cores.
+        """
+
     def answers(
         self, messages: Sequence[Message], contexts: Callable[[], Sequence[Context]]
     ) -> Sequence[tuple[Message, Context]]:
@@ -47,6 +54,9 @@ class CohortApp(Protocol):
 
     def summed(self, message: Message, partitions: Sequence[int], time_s: float) -> Message:
         """Return one reply for the nodes of a cohort: their weighted mean model."""
+
+    def merged(self, message: Message, replies: Sequence[Message]) -> Message:
+        """Return one reply for several that `summed` made of parts of a cohort, in their order."""
 
     def num_examples(self, partitions: Sequence[int]) -> NDArray[np.int64]:
         """Return how many training examples nodes hold; shape [partitions]."""

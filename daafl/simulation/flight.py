@@ -117,6 +117,8 @@ class CohortCall:
         What every member is asked.
     num_bytes, steps
         Payload that travels to each member and back again, and local steps each one does.
+    most_together
+        Members that are trained in one job at most.
     """
 
     number: int
@@ -125,6 +127,7 @@ class CohortCall:
     message: Message
     num_bytes: int
     steps: float
+    most_together: int
 
 
 @dataclass(eq=False)
@@ -143,6 +146,8 @@ class Gathering:
         What the members are like afterwards, in the order of the call.
     traffic
         What it adds to the traffic once it is over.
+    parts
+        What became of the jobs that it was divided into, by their numbers; ``None`` while they run.
     outcome
         The cohort's reply.
     is_over
@@ -155,6 +160,7 @@ class Gathering:
     free_at_s: Seconds
     bodies: Bodies
     traffic: Traffic
+    parts: dict[int, Outcome | None] = field(default_factory=dict)
     outcome: Outcome | None = None
     is_over: bool = False
 

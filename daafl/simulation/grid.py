@@ -135,7 +135,8 @@ class InProcessGrid(Grid):
         make_crew = local_crew if crew is None else crew
         running = make_crew(nodes, workers=workers, message_timeout_s=message_timeout_s)
         self._closed = weakref.finalize(self, running.close)
-        self._timeline = Timeline(world, running)
+        merge = None if cohorts is None else cohorts.merged
+        self._timeline = Timeline(world, running, merge)
         self.registered = (
             SimulatedNodes(world, cohorts, self._timeline)
             if is_registered and cohorts is not None
@@ -338,7 +339,7 @@ class InProcessGrid(Grid):
             if message.metadata.dst_node_id != self.cohort_address:
                 self._partition(message.metadata.dst_node_id)
         pushed: list[Pushed] = []
-        for batch in batches(asked, self._is_together):
+        for batch in batches(asked, self._is_together, self._most_together):
             pushed += self._push_batch(batch)
         return pushed
 
@@ -347,6 +348,9 @@ class InProcessGrid(Grid):
             return False
         self._prepare(self._cohorts)
         return self._cohorts.is_together(message)
+
+    def _most_together(self, message: Message) -> int:
+        return 1 if self._cohorts is None else self._cohorts.most_together(message)
 
     def _prepare(self, cohorts: CohortApp) -> None:
         if not self._is_prepared:
@@ -397,6 +401,7 @@ class InProcessGrid(Grid):
             whole,
             num_bytes=content_bytes(to_each),
             steps=self._cohorts.steps(whole),
+            most_together=self._cohorts.most_together(whole),
         )
         pushed = Pushed(whole.metadata, gathering)
         self._out[gathering.number] = pushed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 
@@ -12,12 +12,13 @@ from daafl.messages import ARRAYS
 
 Record = ArrayRecord | ConfigRecord | MetricRecord
 
-MAX_TOGETHER: Final = 128
-"""Messages of one job at most. Larger computations are hardly faster, and several share cores."""
+T = TypeVar("T")
 
 
 def batches(
-    messages: Sequence[Message], is_together: Callable[[Message], bool]
+    messages: Sequence[Message],
+    is_together: Callable[[Message], bool],
+    most_together: Callable[[Message], int],
 ) -> Iterator[Sequence[Message]]:
     """Yield messages in batches, in their order.
 
@@ -30,22 +31,47 @@ def batches(
         What is sent at once.
     is_together
         Whether messages of a kind run together at all.
+    most_together
+        How many of a kind do so at most.
     """
-    batch: list[Message] = []
+    run: list[Message] = []
     nodes: set[int] = set()
-    arrays: object = None
     for message in messages:
-        own = message.content.get(ARRAYS)
-        node = message.metadata.dst_node_id
-        fits = arrays is own and node not in nodes and len(batch) < MAX_TOGETHER
-        if batch and not (fits and isinstance(own, ArrayRecord) and is_together(message)):
-            yield batch
-            batch, nodes = [], set()
-        batch.append(message)
+        own, node = message.content.get(ARRAYS), message.metadata.dst_node_id
+        fits = bool(run) and run[-1].content.get(ARRAYS) is own and node not in nodes
+        if run and not (fits and isinstance(own, ArrayRecord) and is_together(message)):
+            yield from _divided(run, most_together)
+            run, nodes = [], set()
+        run.append(message)
         nodes.add(node)
-        arrays = own
-    if batch:
-        yield batch
+    if run:
+        yield from _divided(run, most_together)
+
+
+def _divided(
+    run: Sequence[Message], most_together: Callable[[Message], int]
+) -> Iterator[Sequence[Message]]:
+    if len(run) == 1:
+        yield run
+        return
+    yield from divided(run, most_together(run[0]))
+
+
+def divided(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """Yield parts of at most ``most`` items, all of about the same size.
+
+    Examples
+    --------
+    >>> [list(part) for part in divided(range(7), 3)]
+    [[0, 1, 2], [3, 4], [5, 6]]
+    """
+    num_parts = -(-len(items) // most)
+    size, num_larger = divmod(len(items), num_parts)
+    start = 0
+    for part in range(num_parts):
+        end = start + size + (part < num_larger)
+        yield items[start:end]
+        start = end
 
 
 def sealed(messages: Sequence[Message], message_ids: Sequence[str]) -> list[Message]:

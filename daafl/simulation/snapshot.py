@@ -139,6 +139,7 @@ def _group_tree(writer: MessageWriter, group: Group, awaited: frozenset[int]) ->
         "sent_at_s": call.sent_at_s,
         "num_bytes": call.num_bytes,
         "steps": call.steps,
+        "most_together": call.most_together,
         "is_over": gathering.is_over,
         "is_awaited": call.number in awaited,
         "message": writer.message(call.message),
@@ -239,9 +240,10 @@ def _group(reader: MessageReader, item: Any, world: World, now_s: float) -> Grou
         reader.message(item["message"], number=number, partition=_COHORT),
         _count(item["num_bytes"]),
         _seconds(item["steps"]),
+        max(_count(item["most_together"]), 1),
     )
     nothing = np.empty(0)
-    gathering = Gathering(call, math.inf, np.empty(0, np.int64), nothing, nothing, Traffic(), None)
+    gathering = Gathering(call, math.inf, np.empty(0, np.int64), nothing, nothing, Traffic())
     gathering.is_over = _flag(item["is_over"])
     return Group(gathering=gathering)
 

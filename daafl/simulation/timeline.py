@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,9 @@ from daafl.simulation.flight import CohortCall, Event, Flight, Gathering, Group,
 from daafl.simulation.history import History, Past
 from daafl.simulation.jobs import Batch, Sum, Surroundings, Task
 from daafl.simulation.memory import Memory
-from daafl.simulation.node import Outcome
+from daafl.simulation.node import Answer, Failure, Outcome
 from daafl.simulation.node_table import NodeTable
+from daafl.simulation.sealing import divided
 from daafl.simulation.traffic import Traffic
 from daafl.simulation.wire import Parcel
 from daafl.simulation.workers import Crew
@@ -85,9 +86,17 @@ class Timeline:
         How long things take, and what goes wrong.
     crew
         Who runs the messages.
+    merge
+        Makes one reply of those to the parts of a cohort.
     """
 
-    def __init__(self, world: World, crew: Crew) -> None:
+    def __init__(
+        self,
+        world: World,
+        crew: Crew,
+        merge: Callable[[Message, Sequence[Message]], Message] | None = None,
+    ) -> None:
+        self._merge = merge
         self.now_s = 0.0
         self._world = world
         self._crew = crew
@@ -133,7 +142,13 @@ class Timeline:
         return flights
 
     def gather(
-        self, partitions: Sequence[int], message: Message, *, num_bytes: int, steps: float
+        self,
+        partitions: Sequence[int],
+        message: Message,
+        *,
+        num_bytes: int,
+        steps: float,
+        most_together: int,
     ) -> Gathering:
         """Send a message to a cohort now; its members do `steps` steps and answer as one.
 
@@ -141,7 +156,10 @@ class Timeline:
         that is trained. Every member sends back as many bytes as it was sent.
         """
         members = np.asarray(partitions, np.int64)
-        call = CohortCall(self.next_number(), members, self.now_s, message, num_bytes, steps)
+        number = self.next_number()
+        call = CohortCall(
+            number, members, self.now_s, message, num_bytes, steps, max(most_together, 1)
+        )
         self._num_sent += len(members)
         return self._gather(call, is_settled_before=False)
 
@@ -209,11 +227,19 @@ class Timeline:
         elif not len(gathering.answering):
             self._vanish(gathering)
         else:
-            heapq.heappush(self._earliest, (gathering.arrives_at_s, call.number))
-            self._running[call.number] = gathering
-            members = tuple(gathering.answering.tolist())
-            self._crew.submit(Sum(call.number, members, call.message, call.sent_at_s))
+            self._divide(gathering)
         return gathering
+
+    def _divide(self, gathering: Gathering) -> None:
+        """Let the crew train a cohort, in jobs that share the cores."""
+        call = gathering.call
+        members = gathering.answering.tolist()
+        for index, part in enumerate(divided(members, call.most_together)):
+            number = call.number + index  # a cohort has as many numbers as members
+            gathering.parts[number] = None
+            self._running[number] = gathering
+            heapq.heappush(self._earliest, (gathering.arrives_at_s, number))
+            self._crew.submit(Sum(number, tuple(part), call.message, call.sent_at_s))
 
     def _launch(self, group: Group) -> None:
         """Let messages travel to their nodes and queue there."""
@@ -293,11 +319,14 @@ class Timeline:
         flights = []
         for number, outcome in outcomes:
             event = self._running.pop(number)
-            event.outcome = outcome
             if isinstance(event, Flight):
+                event.outcome = outcome
                 flights.append(event)
-            else:
-                heapq.heappush(self._arrivals, (event.arrives_at_s, number, event))
+                continue
+            event.parts[number] = outcome
+            if None not in event.parts.values():
+                event.outcome = self._whole(event)
+                heapq.heappush(self._arrivals, (event.arrives_at_s, event.number, event))
         if not flights:
             return
         settle(flights, self._world, self._nodes)
@@ -310,6 +339,23 @@ class Timeline:
                 self._vanish(flight)
         for flight in flights:
             self._next_in_queue(flight.partition)
+
+    def _whole(self, gathering: Gathering) -> Outcome:
+        """Return the reply of a cohort whose parts are all in, or the failure of one of them."""
+        outcomes = [part for _, part in sorted(gathering.parts.items()) if part is not None]
+        gathering.parts.clear()
+        failures = [part for part in outcomes if isinstance(part, Failure)]
+        if failures or len(outcomes) == 1:
+            return (failures or outcomes)[0]
+        replies = [
+            part.reply
+            for part in outcomes
+            if isinstance(part, Answer) and isinstance(part.reply, Message)
+        ]
+        if self._merge is None or len(replies) != len(outcomes):
+            raise WorkerError(f"the parts of cohort {gathering.number} cannot be put together")
+        reply = self._merge(gathering.call.message, replies)
+        return Answer(reply, None, gathering.call.steps, gathering.call.num_bytes)
 
     def _next_in_queue(self, partition: int) -> None:
         queue = self._queues[partition]

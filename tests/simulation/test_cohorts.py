@@ -68,7 +68,8 @@ def single_app() -> ClientApp:
 class NumpyCohorts:
     """Trains as `single_app` does, all nodes of a batch in one array."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 128) -> None:
+        self.most = most
         self.sizes: list[int] = []
         self.num_prepared = 0
 
@@ -77,6 +78,9 @@ class NumpyCohorts:
 
     def is_together(self, message: Message) -> bool:
         return message.metadata.message_type == "train"
+
+    def most_together(self, message: Message) -> int:
+        return self.most
 
     def answers(
         self, messages: Sequence[Message], contexts: Callable[[], Sequence[Context]]
@@ -106,11 +110,25 @@ class NumpyCohorts:
     def summed(self, message: Message, partitions: Sequence[int], time_s: float) -> Message:
         model = message.content["arrays"]["packed"].numpy()
         round_number = int(message.content["config"]["round"])
+        if message.content["config"].get("fails-in") in partitions:
+            raise ValueError("no data here")
         mean = np.mean([trained(model, p, round_number, 1) for p in partitions], axis=0)
         content = RecordDict(
             {
                 "arrays": ArrayRecord({"packed": Array(mean)}),
                 "cohort": ConfigRecord({"nodes": list(partitions)}),
+            }
+        )
+        return Message(content, reply_to=message)
+
+    def merged(self, message: Message, replies: Sequence[Message]) -> Message:
+        parts = [reply.content[COHORT][NODES] for reply in replies]
+        models = [reply.content["arrays"]["packed"].numpy() for reply in replies]
+        mean = np.average(models, axis=0, weights=[len(part) for part in parts])
+        content = RecordDict(
+            {
+                "arrays": ArrayRecord({"packed": Array(mean)}),
+                "cohort": ConfigRecord({"nodes": [node for part in parts for node in part]}),
             }
         )
         return Message(content, reply_to=message)
@@ -206,7 +224,7 @@ def test_a_large_cohort_is_divided_the_same_way_everywhere() -> None:
     cohorts = NumpyCohorts()
     with InProcessGrid(single_app(), 300, cohorts=cohorts, workers=0) as grid:
         grid.send_and_receive(asked(range(300)))
-    assert cohorts.sizes == [128, 128, 44]
+    assert cohorts.sizes == [100, 100, 100]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -283,6 +301,25 @@ def test_a_cohort_answers_as_one_when_its_last_member_does(workers: int) -> None
         # Three messages were sent: nodes are busy, and numbers go on after them.
         (later,) = grid.send_and_receive(asked([8]))
         assert later.metadata.reply_to_message_id == "message-4"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parts_of_a_cohort_share_the_cores_and_answer_as_one(workers: int) -> None:
+    cohorts = NumpyCohorts(most=2)
+    with grid_of(cohorts, workers) as grid:
+        (reply,) = grid.send_and_receive([to_cohort([0, 2, 4, 6, 8])])
+        assert grid.now_s() == pytest.approx(3.7)
+    assert reply.content[COHORT][NODES] == [0, 2, 4, 6, 8]
+    mean = np.mean([trained(np.ones(SIZE), p, 1, 1) for p in (0, 2, 4, 6, 8)], axis=0)
+    np.testing.assert_allclose(reply.content["arrays"]["packed"].numpy(), mean, rtol=1e-12)
+
+
+def test_a_part_of_a_cohort_that_fails_fails_the_cohort() -> None:
+    with grid_of(NumpyCohorts(most=2)) as grid:
+        message = to_cohort([0, 2, 4])
+        message.content["config"]["fails-in"] = 4
+        (reply,) = grid.send_and_receive([message])
+    assert reply.has_error() and "no data here" in reply.error.reason
 
 
 def test_a_cohort_under_way_goes_on_after_a_restart() -> None:
