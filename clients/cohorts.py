@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 import numpy as np
 from flwr.app import (
@@ -173,9 +173,10 @@ class TaskCohorts:
         """Return one reply for several that `summed` made of parts of a cohort, in their order."""
         start_s = time.perf_counter()
         layout = self._trainer.trainer.layout
-        contents = [reply.content for reply in replies]
-        counts = [content[METRICS][NUM_EXAMPLES] for content in contents]
-        losses = [content[METRICS][TRAIN_LOSS] for content in contents]
+        # What `summed` has made in this program: its records are known to be there.
+        contents: list[Any] = [reply.content for reply in replies]
+        counts: list[int] = [content[METRICS][NUM_EXAMPLES] for content in contents]
+        losses: list[float] = [content[METRICS][TRAIN_LOSS] for content in contents]
         models = [layout.vector(content[ARRAYS][PACKED].numpy()) for content in contents]
         shares = np.array(counts) / sum(counts)
         mean = np.zeros(layout.num_parameters)
@@ -184,7 +185,7 @@ class TaskCohorts:
                 mean += share * model
             loss = float(shares @ np.array(losses))
             packed_mean = layout.packed(mean.astype(layout.dtype))
-        nodes = [node for content in contents for node in content[COHORT][NODES]]
+        nodes: list[int] = [node for content in contents for node in content[COHORT][NODES]]
         assignment = assignment_of(message, layout.digest)
         return _cohort_reply(message, assignment, packed_mean, nodes, sum(counts), loss, start_s)
 

@@ -9,19 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from flwr.app import ArrayRecord, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from daafl.autonomy.policy import Loop
 from daafl.clients import client_app
 from daafl.clients.cohorts import TaskCohorts
-from daafl.errors import ConfigError, DaaflError, DataError
-from daafl.learning.baseline import centralised
+from daafl.errors import ConfigError, DaaflError
+from daafl.judging import evaluation, pooled_baseline
 from daafl.learning.choice import Method
 from daafl.learning.task import Task
 from daafl.learning.trainer import TorchTrainer
@@ -30,7 +28,6 @@ from daafl.observability.events import Observer
 from daafl.observability.progress import Mode
 from daafl.observability.progress import progress as shown_progress
 from daafl.observability.report import report_html
-from daafl.observability.run import Baseline
 from daafl.reopening import MODEL, last_checkpoint, reopened
 from daafl.run_result import RunResult
 from daafl.simulation import InProcessGrid
@@ -51,9 +48,7 @@ from daafl.strategies import (
     ServerOptimizer,
     Settings,
 )
-from daafl.strategies.clock import Clock
 from daafl.strategies.flower_records import array_record
-from daafl.strategies.schedule import EvaluateFn
 from daafl.strategies.summed_exchange import ExchangeName
 
 __all__ = ["MODEL", "RUNS", "MakeGrid", "RunResult", "resume", "run", "train_on"]
@@ -286,7 +281,7 @@ def train_on(
     """
     _check_counts(num_rounds=num_rounds)
     trainer = TorchTrainer(task)
-    evaluate = _evaluation(trainer, grid)
+    evaluate = evaluation(trainer, grid)
     make = partial(
         Autonomous,
         strategy,
@@ -331,7 +326,7 @@ def train_on(
                 resume_from=checkpoint,
             )
             if baseline_nodes:
-                folder.compare_with(_baseline(task, baseline_nodes, seed))
+                folder.compare_with(pooled_baseline(task, baseline_nodes, seed))
     except BaseException:
         # Why the run ended matters more than what else fails after that.
         with suppress(DaaflError, OSError):
@@ -385,34 +380,3 @@ def _folder(output_dir: Path | str | None, task: Task, seed: int) -> Path:
     if output_dir is not None:
         return Path(output_dir)
     return default_path(RUNS, task=task.name, seed=seed, started=datetime.now())
-
-
-def _evaluation(trainer: TorchTrainer, grid: Grid) -> EvaluateFn | None:
-    """Return Flower's ``evaluate_fn``; ``None`` if the task has no data for it."""
-    task = trainer.task
-    if task.evaluation_data() is None:
-        return None
-
-    def evaluate(_: int, record: ArrayRecord) -> MetricRecord:
-        # Data drifts with virtual time alone.
-        examples = task.evaluation_data(grid.now_s() if isinstance(grid, Clock) else 0.0)
-        if examples is None:
-            raise DataError(f"task {task.name!r} has lost its evaluation data")
-        arrays = {name: array.numpy() for name, array in record.items()}
-        return MetricRecord(dict(trainer.evaluate(trainer.pack(arrays), examples)))
-
-    return evaluate
-
-
-def _baseline(task: Task, num_nodes: int, seed: int) -> Baseline:
-    """Return what training on the data of all nodes in one place reaches."""
-    reached = centralised(task, num_nodes, seed=seed)
-    loss, accuracy = reached.metrics["loss"], reached.metrics.get("accuracy")
-    return Baseline(
-        accuracy=accuracy,
-        loss=loss if isfinite(loss) else None,
-        description=(
-            f"centralised training, {reached.steps} steps at learning rate {reached.lr:g}, "
-            "which held-out training data chose"
-        ),
-    )
