@@ -256,6 +256,9 @@ class Together:
     def is_together(self, message: Message) -> bool:
         return message.metadata.message_type == "train"
 
+    def most_together(self, message: Message) -> int:
+        return 128
+
     def answers(
         self, messages: Sequence[Message], contexts: Callable[[], Sequence[Context]]
     ) -> Sequence[tuple[Message, Context]]:
@@ -272,6 +275,12 @@ class Together:
 
     def summed(self, message: Message, partitions: Sequence[int], time_s: float) -> Message:
         raise NotImplementedError
+
+    def merged(self, message: Message, replies: Sequence[Message]) -> Message:
+        raise NotImplementedError
+
+    def described(self) -> str:
+        return "together"
 
     def num_examples(self, partitions: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return np.ones(len(partitions), np.int64)
