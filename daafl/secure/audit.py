@@ -1,0 +1,170 @@
+"""A log to which lines are only ever added, and that shows it if one was changed.
+
+Each line is a JSON object that holds the SHA-256 of the line before it and its own; a change,
+removal, insertion or swap of lines breaks the chain at the first line it touches. Lines missing at
+the end leave a chain that is whole: whoever wants to notice keeps the last `Head` somewhere else.
+
+Source: Schneier and Kelsey (1999), "Secure audit logs to support computer forensics", without its
+encryption.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, TypeAlias
+
+from daafl.errors import StoreError
+
+Fact: TypeAlias = str | int | bool | None
+
+START: Final = "0" * 64
+MAX_LINE: Final = 1 << 16
+FIELDS: Final = {"number", "previous", "event", "facts", "hash"}
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a log ends.
+
+    Parameters
+    ----------
+    count
+        Number of lines.
+    hash
+        SHA-256 of the last one, hexadecimal; zeros for an empty log.
+    """
+
+    count: int = 0
+    hash: str = START
+
+
+def line_of(head: Head, event: str, facts: Mapping[str, Fact]) -> tuple[str, Head]:
+    """Return the line that follows ``head``, without its newline, and the new head.
+
+    Parameters
+    ----------
+    event
+        What happened, in snake_case.
+    facts
+        Plain values that say more; never a secret.
+
+    Raises
+    ------
+    StoreError
+        If the line is longer than 64 KiB or holds something else than plain values.
+    """
+    if not all(isinstance(fact, str | int | None) for fact in facts.values()):
+        raise StoreError("an audit line holds strings, integers, booleans and nulls only")
+    body = {"number": head.count + 1, "previous": head.hash, "event": event, "facts": dict(facts)}
+    own = _hash(body)
+    line = _text({**body, "hash": own})
+    if len(line.encode()) > MAX_LINE:
+        raise StoreError(f"an audit line has more than {MAX_LINE} bytes; put less into it")
+    return line, Head(head.count + 1, own)
+
+
+def verified(lines: Iterable[str], expected: Head | None = None) -> Head:
+    """Return where a log ends if nothing in it was changed.
+
+    Parameters
+    ----------
+    lines
+        Without newlines.
+    expected
+        A head that was noted earlier; the log must still contain it.
+
+    Raises
+    ------
+    StoreError
+        Naming the first line that does not follow from the ones before it.
+    """
+    head = Head()
+    is_found = expected is None or expected == head
+    for line in lines:
+        problem, head = _next(head, line)
+        if problem:
+            raise StoreError(f"audit line {head.count} {problem}: the log was changed there")
+        is_found = is_found or head == expected
+    if not is_found and expected is not None:
+        raise StoreError(
+            f"audit line {min(head.count, expected.count) + (head.count < expected.count)} is not "
+            f"what was noted for line {expected.count}: the log was cut or rewritten"
+        )
+    return head
+
+
+def append(path: Path, head: Head, event: str, facts: Mapping[str, Fact]) -> Head:
+    """Add a line to the file at ``path``, on disk when this returns, and return the new head.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be written.
+    """
+    line, new = line_of(head, event, facts)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(f"{line}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreError(f"cannot write the audit log {path.name}: {error.strerror}") from error
+    return new
+
+
+def verify(path: Path, expected: Head | None = None) -> Head:
+    """Return where the log at ``path`` ends if nothing in it was changed.
+
+    Raises
+    ------
+    StoreError
+        Naming the first bad line, or if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return verified(_lines(file), expected)
+    except OSError as error:
+        raise StoreError(f"cannot read the audit log {path.name}: {error.strerror}") from error
+
+
+def _lines(file: IO[bytes]) -> Iterable[str]:
+    while raw := file.readline(MAX_LINE + 2):
+        is_whole = raw.endswith(b"\n") and len(raw) <= MAX_LINE + 1
+        yield raw[:-1].decode(errors="replace") if is_whole else ""
+
+
+def _next(head: Head, line: str) -> tuple[str, Head]:
+    """Return what is wrong with a line, or nothing, and the head after it."""
+    after = Head(head.count + 1, head.hash)
+    if len(line) > MAX_LINE:
+        return "is too long", after
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return "is no JSON", after
+    if not isinstance(values, dict) or set(values) != FIELDS:
+        return "has other fields", after
+    own = values.pop("hash")
+    if values["number"] != after.count:
+        return "has another number", after
+    if values["previous"] != head.hash:
+        return "does not follow the line before it", after
+    if own != _hash(values):
+        return "does not match its own hash", after
+    if _text({**values, "hash": own}) != line:
+        return "is written in another way", after
+    return "", Head(after.count, own)
+
+
+def _text(values: Mapping[str, object]) -> str:
+    return json.dumps(values, separators=(",", ":"), sort_keys=True, ensure_ascii=True)
+
+
+def _hash(body: Mapping[str, object]) -> str:
+    return hashlib.sha256(_text(body).encode()).hexdigest()
