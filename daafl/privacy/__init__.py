@@ -1,0 +1,1 @@
+"""Differential privacy: noise, clipping, accounting and budgets."""

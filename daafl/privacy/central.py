@@ -1,0 +1,67 @@
+"""Central differential privacy of whole users: the server adds noise to a sum of clipped updates.
+
+McMahan, Ramage, Talwar and Zhang (2018), *Learning Differentially Private Recurrent Language
+Models*: users join a round independently with probability ``q``; the sum of their updates, each
+clipped to a bound, is divided by the expected number of users ``q * n``, not by how many came, so
+that one user changes the sum by at most the bound and nothing else.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daafl.errors import ConfigError
+from daafl.privacy.clipping import clipped
+from daafl.privacy.gaussian import Doubles, noised
+from daafl.privacy.keystream import Keystream
+
+
+def noised_mean(
+    total: npt.NDArray[np.floating[Any]],
+    *,
+    bound: float,
+    noise_multiplier: float,
+    expected_users: float,
+    keystream: Keystream,
+) -> Doubles:
+    """Return the mean of clipped updates, of which ``total`` is the sum, with noise.
+
+    Parameters
+    ----------
+    total
+        Unweighted sum of updates of norm at most ``bound`` each; zeros if nobody came.
+    bound
+        Largest norm of a user's update.
+    noise_multiplier
+        Standard deviation of the noise on the sum over ``bound``.
+    expected_users
+        Expected number of users in a round.
+    keystream
+        Where the noise comes from.
+    """
+    if not expected_users > 0.0:
+        raise ConfigError(f"expected_users={expected_users} must be positive")
+    released = noised(
+        total, noise_multiplier=noise_multiplier, sensitivity=bound, keystream=keystream
+    )
+    released /= expected_users
+    return released
+
+
+def clipped_sum(
+    updates: Iterable[npt.NDArray[np.floating[Any]]], bound: float, num_coordinates: int
+) -> tuple[Doubles, int, int]:
+    """Return the sum of clipped updates, how many were within the bound, and how many there were.
+
+    The sum is taken in double precision in the order given; all users count the same.
+    """
+    total = np.zeros(num_coordinates)
+    num_within = num_users = 0
+    for update in updates:
+        short, is_within = clipped(update, bound)
+        total += short
+        num_within += is_within
+        num_users += 1
+    return total, num_within, num_users
