@@ -1,10 +1,10 @@
 """How much privacy releases cost together, and how much noise a budget asks for.
 
-Two accountants for the sampled Gaussian mechanism. ``rdp`` adds up Rényi divergences: fast and up to
-a tenth too high. ``prv`` composes distributions of the privacy loss: tight, to 1 %. Both are upper
-bounds, both count units that are added or removed, and both give subsampling credit only where a
-`Release` says that sampling was Poisson. Whether epsilon is of an example or of a user depends on
-what the releases' unit is; the mathematics is the same.
+Two accountants for the sampled Gaussian mechanism. ``rdp`` adds up Rényi divergences: fast and up
+to a tenth too high. ``prv`` composes distributions of the privacy loss: tight, to 1 %. Both are
+upper bounds, both count units that are added or removed, and both give subsampling credit only
+where a `Release` says that sampling was Poisson. Whether epsilon is of an example or of a user
+depends on what the releases' unit is; the mathematics is the same.
 """
 
 import math

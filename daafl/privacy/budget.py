@@ -169,9 +169,10 @@ class Budgets:
             if self.would_exceed(debit.account, debit.release):
                 budget = self.of(debit.account)
                 raise BudgetError(
-                    f"account {debit.account!r} has spent epsilon {self.epsilon(debit.account):.4g} of "
-                    f"{budget.epsilon:.4g} (delta {budget.delta:.3g}), and {debit.key!r} would exceed "
-                    "it; the account takes no further part"
+                    f"account {debit.account!r} has spent epsilon "
+                    f"{self.epsilon(debit.account):.4g} of {budget.epsilon:.4g} (delta "
+                    f"{budget.delta:.3g}), and {debit.key!r} would exceed it; the account takes no "
+                    "further part"
                 )
             self._ledger.write([debit])
 

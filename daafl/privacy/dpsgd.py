@@ -3,12 +3,13 @@
 Abadi et al. (2016), *Deep Learning with Differential Privacy*, algorithm 1, with Opacus's
 conventions: every example joins a step independently with probability ``q`` (Poisson sampling), its
 gradient is clipped to ``C`` over all parameters together, Gaussian noise of standard deviation
-``z * C`` is added to the sum, and the result is divided by the expected batch size ``q * n``. A step
-for which nobody was drawn is noise only, and is done all the same. What follows (momentum, weight
-decay, FedProx) is post-processing.
+``z * C`` is added to the sum, and the result is divided by the expected batch size ``q * n``. A
+step for which nobody was drawn is noise only, and is done all the same. What follows (momentum,
+weight decay, FedProx) is post-processing.
 
 The number of a node's examples is taken as public. What is random in a model, such as dropout, may
-come from torch's generator: the guarantee holds for each outcome of it. Noise and sampling never do.
+come from torch's generator: the guarantee holds for each outcome of it. Noise and sampling never
+do.
 """
 
 import math
@@ -136,7 +137,8 @@ class PrivateGradients:
             )
         flat = np.divide(flat, expected)
         trained = [p for p in self._module.parameters() if p.requires_grad]
-        parts = torch.from_numpy(flat).split([p.numel() for p in trained])
+        starts = np.cumsum([p.numel() for p in trained])[:-1]
+        parts = map(torch.from_numpy, np.split(flat, starts))
         return [part.reshape(p.shape).to(p.dtype) for part, p in zip(parts, trained, strict=True)]
 
 

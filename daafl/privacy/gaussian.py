@@ -15,10 +15,11 @@ afterwards, which is post-processing. Three things follow and are dealt with:
 - Rounding moves two neighbouring values apart by less than one grid step per coordinate, so the
   sensitivity grows by at most ``step * sqrt(coordinates)``; the noise is scaled up for it.
 - The sampler's own rounding errors move the border of a grid cell. They are below ``2**-50``
-  standard deviations for samples within 4, and the step is about ``2**-20``, so that the probability
-  of an output changes by a factor of at most about ``1 +- 2**-29`` per coordinate: 0.001 in epsilon
-  for half a million coordinates in the worst case, which is not in the accountant's figures.
-- Samples beyond 9.5 standard deviations, of probability ``2**-70``, do not occur.
+  standard deviations for samples within 4, and the step is about ``2**-20``, so that the
+  probability of an output changes by a factor of at most about ``1 +- 2**-29`` per coordinate:
+  0.001 in epsilon for half a million coordinates in the worst case, which is not in the
+accountant's figures. - Samples beyond 9.5 standard deviations, of probability ``2**-70``, do not
+occur.
 
 An exact discrete Gaussian would do without the second point and is some hundred times slower.
 """

@@ -2,10 +2,10 @@
 
 The gradient of one example in a dense layer is the outer product of the gradient ``g`` of its
 pre-activation and its input ``a``, so its squared norm is ``|g|^2 * |a|^2``, plus ``|g|^2`` for the
-bias: Goodfellow (2015), *Efficient Per-Example Gradient Computations*, equation 4. One backward pass
-gives all ``g``; the clipped sum then is one matrix product per layer with each row of ``g`` scaled
-(Lee and Kifer 2021, *Scaling up Differentially Private Deep Learning with Fast Per-Example Gradient
-Clipping*). What is never made is a gradient per example.
+bias: Goodfellow (2015), *Efficient Per-Example Gradient Computations*, equation 4. One backward
+pass gives all ``g``; the clipped sum then is one matrix product per layer with each row of ``g``
+scaled (Lee and Kifer 2021, *Scaling up Differentially Private Deep Learning with Fast Per-Example
+Gradient Clipping*). What is never made is a gradient per example.
 """
 
 from collections.abc import Callable, Sequence

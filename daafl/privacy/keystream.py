@@ -69,7 +69,7 @@ class Keystream:
         with self._lock:
             if os.getpid() != self._process:
                 self._leave_parent()
-            target = memoryview(words).cast("B")
+            target = words.data.cast("B")
             for start in range(0, len(target), len(_ZEROS)):
                 part = target[start : start + len(_ZEROS)]
                 self._cipher.update_into(_ZEROS[: len(part)], part)

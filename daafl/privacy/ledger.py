@@ -3,9 +3,9 @@
 One line of JSON per debit, appended and on the disk before what it pays for may start, so a process
 that is killed at any instant has at most paid for something it did not do. Each line carries a
 checksum over itself and the line before (a chain), by which a line that was changed, taken out, put
-in or moved is found. A line that a kill left unfinished has paid for nothing and is cut off when the
-ledger is opened next. Whatever else does not fit is refused: a ledger is not repaired by guessing.
-The chain finds damage, not fraud: who may write to the folder can make up a new one.
+in or moved is found. A line that a kill left unfinished has paid for nothing and is cut off when
+the ledger is opened next. Whatever else does not fit is refused: a ledger is not repaired by
+guessing. The chain finds damage, not fraud: who may write to the folder can make up a new one.
 """
 
 import hashlib

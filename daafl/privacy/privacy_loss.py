@@ -1,9 +1,9 @@
 """Tight epsilon by composing distributions of the privacy loss numerically.
 
 Gopi, Lee and Wutschitz (2021), *Numerical Composition of Differential Privacy*: the privacy loss of
-one step is a random variable (a PRV); that of a run is a sum of independent ones. Each is cut off at
-``+-L``, put on a grid of width ``h`` without changing its mean (algorithm 2) and the sum is had from
-fast Fourier transforms (algorithm 1). Theorem 5.5 bounds what that changes: with ``h = error /
+one step is a random variable (a PRV); that of a run is a sum of independent ones. Each is cut off
+at ``+-L``, put on a grid of width ``h`` without changing its mean (algorithm 2) and the sum is had
+from fast Fourier transforms (algorithm 1). Theorem 5.5 bounds what that changes: with ``h = error /
 sqrt(k / 2 * log(12 / slack))`` for ``k`` steps, epsilon is off by at most ``error`` and delta by at
 most ``slack``, if the sum and each step leave ``+-(L - 2)`` with probability at most ``slack / 4``
 and ``slack / (8 k)``. Here those probabilities are bounded by Chernoff's method from the Rényi
@@ -62,7 +62,7 @@ def _bound(
     releases: Sequence[Release], change: Change, width: float, size: int, delta: float
 ) -> float:
     """Return the epsilon at which the composed losses meet ``delta``."""
-    losses = width * (np.arange(size) - size // 2)
+    losses: Doubles = width * (np.arange(size, dtype=np.float64) - size // 2)
     spectrum: npt.NDArray[np.complex128] = np.ones(size // 2 + 1, np.complex128)
     shift = 0.0
     for release in releases:

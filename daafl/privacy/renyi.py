@@ -2,10 +2,10 @@
 
 Mironov, Talwar and Zhang (2019), *Rényi Differential Privacy of the Sampled Gaussian Mechanism*:
 with ``L(x) = 1 - q + q * exp((2x - 1) / (2 z^2))``, the ratio of densities at ``x``, the mechanism
-has at order ``a`` the divergence ``log(E[L^a]) / (a - 1)`` over ``x ~ N(0, z^2)`` (section 3.3), for
-the removal and the addition of a unit alike (theorem 5). The paper sums series; here the expectation
-is the trapezoidal rule on a fine grid, which converges exponentially for such integrands, is the
-same for whole and fractional orders, and never subtracts.
+has at order ``a`` the divergence ``log(E[L^a]) / (a - 1)`` over ``x ~ N(0, z^2)`` (section 3.3),
+for the removal and the addition of a unit alike (theorem 5). The paper sums series; here the
+expectation is the trapezoidal rule on a fine grid, which converges exponentially for such
+integrands, is the same for whole and fractional orders, and never subtracts.
 """
 
 import math
