@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
-		$(TORCH) --editable '.[torch,data,simulation,dev]'
+		$(TORCH) --editable '.[torch,data,simulation,he,proofs,dev]'
 	@touch $@
 
 run: install ## Train the quickstart federation, show its report (ARGS="seed=1")
