@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from daafl import __version__
 from daafl.clients.identity import Identity, identity
-from daafl.clients.model_records import model_record, received_model, received_pair
+from daafl.clients.model_records import ReceivedModel, model_record, received_model, received_pair
 from daafl.clients.replies import assignment_of, reportable, telemetry, training_reply
 from daafl.clients.sensors import SIMULATED, Sensors, measured
 from daafl.errors import ConfigError, MessageError
@@ -21,7 +21,7 @@ from daafl.learning.assigned import assigned_key, assigned_work
 from daafl.learning.ballot import ballot
 from daafl.learning.examples import Examples
 from daafl.learning.task import Task
-from daafl.learning.trainer import TorchTrainer
+from daafl.learning.trainer import TorchTrainer, Trained
 from daafl.messages import (
     CONFIG,
     LEARNING_RATES,
@@ -91,6 +91,15 @@ def client_app(
     return app
 
 
+class Work(NamedTuple):
+    """A training that is done: what was asked, of whom, from which model, and what came of it."""
+
+    assignment: Assignment
+    who: Identity
+    received: ReceivedModel
+    trained: Trained
+
+
 class _Node:
     """The handlers of the app; one trainer serves all nodes that this process plays."""
 
@@ -105,15 +114,7 @@ class _Node:
     def train(self, message: Message, context: Context) -> Message:
         """Train the model in the message on the node's data and return it."""
         start_s = time.perf_counter()
-        assignment = self._assignment(message)
-        who = identity(context)
-        received = received_model(message.content, self._trainer)
-        trained = self._trainer.train(
-            received.packed,
-            self._examples(who, context),
-            assigned_work(assignment),
-            assigned_key(assignment, who.node),
-        )
+        assignment, who, received, trained = self.worked(message, context)
         return training_reply(
             message,
             assignment,
@@ -127,6 +128,19 @@ class _Node:
             store=self._store,
             sensors=self._sensors,
         )
+
+    def worked(self, message: Message, context: Context) -> Work:
+        """Train the model in a message as its assignment says; nothing leaves the node yet."""
+        assignment = self._assignment(message)
+        who = identity(context)
+        received = received_model(message.content, self._trainer)
+        trained = self._trainer.train(
+            received.packed,
+            self._examples(who, context),
+            assigned_work(assignment),
+            assigned_key(assignment, who.node),
+        )
+        return Work(assignment, who, received, trained)
 
     def evaluate(self, message: Message, context: Context) -> Message:
         """Return the loss and metrics of the model in the message on the node's data."""
