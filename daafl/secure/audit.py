@@ -27,6 +27,23 @@ MAX_LINE: Final = 1 << 16
 FIELDS: Final = {"number", "previous", "event", "facts", "hash"}
 
 
+class AuditError(StoreError):
+    """An audit log is not as it was written.
+
+    Parameters
+    ----------
+    line
+        First line, from 1, that does not follow from the ones before it.
+    problem
+        What is wrong there.
+    """
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(f"audit line {line} {problem}")
+        self.line = line
+        self.problem = problem
+
+
 @dataclass(frozen=True)
 class Head:
     """Where a log ends.
@@ -58,8 +75,10 @@ def line_of(head: Head, event: str, facts: Mapping[str, Fact]) -> tuple[str, Hea
     StoreError
         If the line is longer than 64 KiB or holds something else than plain values.
     """
-    if not all(isinstance(fact, str | int | None) for fact in facts.values()):
-        raise StoreError("an audit line holds strings, integers, booleans and nulls only")
+    if not all(_is_fact(fact) for fact in facts.values()):
+        raise StoreError(
+            "an audit line holds strings, integers below 2**63, booleans and nulls only"
+        )
     body = {"number": head.count + 1, "previous": head.hash, "event": event, "facts": dict(facts)}
     own = _hash(body)
     line = _text({**body, "hash": own})
@@ -80,7 +99,7 @@ def verified(lines: Iterable[str], expected: Head | None = None) -> Head:
 
     Raises
     ------
-    StoreError
+    AuditError
         Naming the first line that does not follow from the ones before it.
     """
     head = Head()
@@ -88,13 +107,14 @@ def verified(lines: Iterable[str], expected: Head | None = None) -> Head:
     for line in lines:
         problem, head = _next(head, line)
         if problem:
-            raise StoreError(f"audit line {head.count} {problem}: the log was changed there")
+            raise AuditError(head.count, f"{problem}: the log was changed or damaged there")
         is_found = is_found or head == expected
     if not is_found and expected is not None:
-        raise StoreError(
-            f"audit line {min(head.count, expected.count) + (head.count < expected.count)} is not "
-            f"what was noted for line {expected.count}: the log was cut or rewritten"
-        )
+        if head.count < expected.count:
+            raise AuditError(
+                head.count + 1, f"is missing: the log was cut, it had {expected.count} lines"
+            )
+        raise AuditError(expected.count, "is not the one that was noted: the log was rewritten")
     return head
 
 
@@ -123,8 +143,10 @@ def verify(path: Path, expected: Head | None = None) -> Head:
 
     Raises
     ------
+    AuditError
+        Naming the first bad line.
     StoreError
-        Naming the first bad line, or if the file cannot be read.
+        If the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -134,9 +156,10 @@ def verify(path: Path, expected: Head | None = None) -> Head:
 
 
 def _lines(file: IO[bytes]) -> Iterable[str]:
+    """Yield lines without newlines; what ends without one is marked by it, as `_next` expects."""
     while raw := file.readline(MAX_LINE + 2):
-        is_whole = raw.endswith(b"\n") and len(raw) <= MAX_LINE + 1
-        yield raw[:-1].decode(errors="replace") if is_whole else ""
+        text = raw.decode(errors="replace")
+        yield text[:-1] if raw.endswith(b"\n") else f"{text}\n"
 
 
 def _next(head: Head, line: str) -> tuple[str, Head]:
@@ -144,14 +167,20 @@ def _next(head: Head, line: str) -> tuple[str, Head]:
     after = Head(head.count + 1, head.hash)
     if len(line) > MAX_LINE:
         return "is too long", after
+    if line.endswith("\n"):
+        return "is not complete, as if its writer had been stopped", after
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
         return "is no JSON", after
     if not isinstance(values, dict) or set(values) != FIELDS:
         return "has other fields", after
-    own = values.pop("hash")
-    if values["number"] != after.count:
+    own, facts = values.pop("hash"), values["facts"]
+    if type(values["event"]) is not str or not isinstance(facts, dict):
+        return "has fields of other types", after
+    if not all(_is_fact(fact) for fact in facts.values()):
+        return "holds facts that are not plain", after
+    if type(values["number"]) is not int or values["number"] != after.count:
         return "has another number", after
     if values["previous"] != head.hash:
         return "does not follow the line before it", after
@@ -160,6 +189,12 @@ def _next(head: Head, line: str) -> tuple[str, Head]:
     if _text({**values, "hash": own}) != line:
         return "is written in another way", after
     return "", Head(after.count, own)
+
+
+def _is_fact(value: object) -> bool:
+    if isinstance(value, int):
+        return abs(value) < 1 << 63
+    return value is None or isinstance(value, str)
 
 
 def _text(values: Mapping[str, object]) -> str:

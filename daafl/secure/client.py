@@ -203,10 +203,11 @@ class Confirming:
             it did, ``signature`` if one confirmed another list.
         """
         group, node = self.group, self.keys.node
-        if len(confirmations.nodes) < group.degree.quorum:
+        num_confirmed = len(frozenset(confirmations.nodes))  # each counts once
+        if num_confirmed < group.degree.quorum:
             raise MessageError(
                 "quorum",
-                f"{len(confirmations.nodes)} nodes confirmed the list of survivors; "
+                f"{num_confirmed} nodes confirmed the list of survivors; "
                 f"{group.degree.quorum} must",
             )
         alive = frozenset(self.survivors)

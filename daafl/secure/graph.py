@@ -41,6 +41,8 @@ from daafl.errors import ConfigError
 MIN_NODES: Final = 3
 MAX_NODES: Final = 1 << 20
 MAX_BITS: Final = 256
+GRINDING_BITS: Final = 40
+"""Tries a malicious server is taken to have, if nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +52,39 @@ class Policy:
     Parameters
     ----------
     corrupt_fraction
-        Share of a group's nodes that may work with the server.
+        Share of a group's nodes that may work with the server. It is a claim about every group that
+        the server puts together, not about the roster: of few nodes drawn at random from many, a
+        larger share is corrupt now and then.
     dropout_fraction
-        Share of a group's nodes that may be lost within one step.
+        Share of a group's nodes that may be lost from their keys to their shares, in all phases of
+        one sum together.
     privacy_bits, correctness_bits
-        The probabilities above are at most 2 to the minus this, privacy and recovery.
+        The probabilities above are at most 2 to the minus this for each sum, privacy and recovery.
     grinding_bits
-        Binary logarithm of the tries a colluding server may make at a convenient ring.
+        Binary logarithm of the tries a colluding server may make at a convenient ring; ``None``
+        for 0 with a curious server and 40 with a malicious one.
     min_survivors
         Fewest nodes a sum may have, whatever the fractions say.
     server
-        ``curious``: it follows the protocol and looks; ``malicious``: it also lies about who was
-        lost, which takes about twice the neighbours.
+        ``curious``: it follows the protocol and looks. ``malicious``: it also chooses who is lost
+        and whose keys suit it, so that no part of the group can be summed apart; this takes up to
+        three times the neighbours in large groups, and few or none more below a hundred nodes.
+
+    Notes
+    -----
+    Whatever ``server`` says, nodes refuse swapped keys, forged lists, two lists at once and too few
+    survivors, and no honest node's two secrets are both recovered. What a server that lies can reach
+    against a ``curious`` policy is the sum of a part of the group instead of all of it: a part in
+    which each node still has ``threshold`` neighbours that are corrupt or in the part. The default
+    is ``curious``, the model of the published cost figures; choose ``malicious`` for more than a
+    hundred nodes whose operator nobody trusts.
     """
 
     corrupt_fraction: float = 0.1
     dropout_fraction: float = 0.1
     privacy_bits: int = 40
     correctness_bits: int = 20
-    grinding_bits: int = 0
+    grinding_bits: int | None = None
     min_survivors: int = MIN_NODES
     server: Literal["curious", "malicious"] = "curious"
 
@@ -77,13 +93,24 @@ class Policy:
         for name in ("corrupt_fraction", "dropout_fraction"):
             if not 0 <= getattr(self, name) < 0.5:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 to below 0.5")
-        for name in ("privacy_bits", "correctness_bits", "grinding_bits"):
-            if not 0 <= getattr(self, name) <= MAX_BITS:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 to {MAX_BITS}")
+        for name, bits in (
+            ("privacy_bits", self.privacy_bits),
+            ("correctness_bits", self.correctness_bits),
+            ("grinding_bits", self.tries_bits),
+        ):
+            if not 0 <= bits <= MAX_BITS:
+                raise ConfigError(f"{name} is {bits}; it must be 0 to {MAX_BITS}")
         if self.min_survivors < 2:
             raise ConfigError(f"min_survivors is {self.min_survivors}; it must be at least 2")
         if self.server not in ("curious", "malicious"):
             raise ConfigError(f"server is {self.server!r}; it must be 'curious' or 'malicious'")
+
+    @property
+    def tries_bits(self) -> int:
+        """Binary logarithm of the tries at a ring that the privacy bound allows for."""
+        if self.grinding_bits is not None:
+            return self.grinding_bits
+        return GRINDING_BITS if self.server == "malicious" else 0
 
     def counts(self, num_nodes: int) -> tuple[int, int]:
         """Return how many of ``num_nodes`` may be corrupt, and lost; both rounded up."""
@@ -237,7 +264,7 @@ def widest_gap(order: Sequence[int], present: frozenset[int], width: int) -> int
 def _on_ring(n: int, degree: int, policy: Policy) -> tuple[int, int, float, float] | None:
     """Return threshold, largest gap and both failures for a degree, or nothing if it is too low."""
     corrupt, lost = policy.counts(n)
-    privacy = Fraction(1, 1 << (policy.privacy_bits + policy.grinding_bits))
+    privacy = Fraction(1, 1 << (policy.privacy_bits + policy.tries_bits))
     correctness = Fraction(1, 1 << policy.correctness_bits)
     half = degree // 2
     if policy.server == "curious":

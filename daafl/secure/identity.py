@@ -65,6 +65,11 @@ class Identity:
         return f"Identity(public={self.public.hex()[:16]}...)"
 
 
+def is_name(value: object) -> bool:
+    """Return whether ``value`` can name a federation or a branch: short, and printable."""
+    return type(value) is str and 0 < len(value) <= MAX_NAME and value.isprintable()
+
+
 def is_signed_by(public: bytes, content: bytes, signature: bytes) -> bool:
     """Return whether ``signature`` is the one of the owner of ``public`` under ``content``."""
     try:
@@ -102,13 +107,15 @@ class Statement:
     def __post_init__(self) -> None:
         """Refuse what a signature cannot cover, since it may come from the network."""
         for name in ("federation", "branch"):
-            if not 0 < len(getattr(self, name)) <= MAX_NAME:
+            if not is_name(getattr(self, name)):
                 raise MessageError("statement", f"{name} must have 1 to {MAX_NAME} characters")
         for name in ("round", "node", "sequence"):
-            if not 0 <= getattr(self, name) < MAX_NODE:
-                raise MessageError("statement", f"{name} must be 0 to below 2**63")
+            number = getattr(self, name)
+            if type(number) is not int or not 0 <= number < MAX_NODE:
+                raise MessageError("statement", f"{name} must be an integer, 0 to below 2**63")
         for name in ("model_hash", "plan_hash", "content_hash"):
-            if len(getattr(self, name)) != HASH_BYTES:
+            value = getattr(self, name)
+            if type(value) is not bytes or len(value) != HASH_BYTES:
                 raise MessageError("statement", f"{name} must have {HASH_BYTES} bytes")
 
     def content(self) -> bytes:

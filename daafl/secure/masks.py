@@ -28,6 +28,10 @@ BLOCK_BYTES: Final = 1 << 18
 """Bytes expanded at a time: with the words they are added to, they stay in a core's cache."""
 
 _ZEROS: Final = bytes(BLOCK_BYTES)
+_FIELD: Final = 2**255 - 19
+_ORDER_8: Final = 325606250916557431795983626356110631294008115727848805560023387167927233504
+_SMALL: Final = {0, 1, _FIELD - 1, _ORDER_8, pow(_ORDER_8, -1, _FIELD)}
+"""First coordinates of the points of Curve25519 and its twist whose order is 1, 2, 4 or 8."""
 
 
 def new_private_key() -> Secret:
@@ -38,6 +42,23 @@ def new_private_key() -> Secret:
 def public_key(private: Secret) -> bytes:
     """Return the 32-byte X25519 public key of ``private``."""
     return X25519PrivateKey.from_private_bytes(private.reveal()).public_key().public_bytes_raw()
+
+
+def check_public(public: bytes) -> None:
+    """Return if ``public`` is a key with which two owners agree on something that nobody else has.
+
+    With a point of small order everybody agrees on zero (RFC 7748, section 6.1). Found when keys
+    are advertised, one costs its sender the session and not its neighbours.
+
+    Raises
+    ------
+    MessageError
+        With reason ``key``.
+    """
+    # X25519 ignores the highest bit and takes numbers modulo the prime.
+    coordinate = (int.from_bytes(public, "little") & ((1 << 255) - 1)) % _FIELD
+    if len(public) != KEY_BYTES or coordinate in _SMALL:
+        raise MessageError("key", "an X25519 public key is malformed or of small order")
 
 
 def agreed_key(private: Secret, public: bytes, info: bytes) -> Secret:

@@ -21,6 +21,7 @@ from daafl.secure.identity import (
     PUBLIC_BYTES,
     SIGNATURE_BYTES,
     Identity,
+    is_name,
     is_signed_by,
 )
 
@@ -61,7 +62,7 @@ class Roster:
         """Refuse what cannot be a roster, since it may come from the network."""
         keys = list(self.members.values())
         checks = {
-            f"a name has 1 to {MAX_NAME} characters": 0 < len(self.federation) <= MAX_NAME,
+            f"a name has 1 to {MAX_NAME} printable characters": is_name(self.federation),
             "an epoch is 1 to below 2**63": 1 <= self.epoch < MAX_NODE,
             "there are too many members": len(keys) <= MAX_MEMBERS,
             "nodes are 0 to below 2**63": all(0 <= node < MAX_NODE for node in self.members),

@@ -10,7 +10,7 @@ Sources: those of `daafl.secure.client`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container
 from typing import TypeVar
 
 import numpy as np
@@ -45,11 +45,17 @@ class Advertisements:
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._received: dict[int, Advertisement] = {}
+        self._keys: set[bytes] = set()
 
     def receive(self, message: Advertisement) -> None:
         """Take a node's keys, or raise `MessageError`."""
         check_first(message.node, self._received)
         self._terms.check_advertised(message)
+        # Refused here, a copied key costs the copier its place; in the cohort, all of them theirs.
+        keys = {message.mask_key, message.share_key}
+        if len(keys) < 2 or not self._keys.isdisjoint(keys):
+            raise MessageError("duplicate", f"node {message.node} advertised a key that is taken")
+        self._keys |= keys
         self._received[message.node] = message
 
     def close(self) -> tuple[Shares, Cohort]:
@@ -167,12 +173,13 @@ class Confirming:
         self._commitments = commitments
         self._total = total
         self._survivors = survivors
+        self._expected = frozenset(survivors)
         self._content = group.survivors(group.participants(tuple(commitments)), survivors)
         self._received: dict[int, bytes] = {}
 
     def receive(self, message: Confirmation) -> None:
         """Take a node's confirmation, or raise `MessageError`."""
-        check_expected(message.node, self._survivors)
+        check_expected(message.node, self._expected)
         check_first(message.node, self._received)
         self.group.terms.check_signed(
             message.node, self._content, message.signature, "list of survivors"
@@ -192,13 +199,13 @@ class Confirming:
         return phase, message
 
 
-def check_first(node: int, received: Iterable[int]) -> None:
+def check_first(node: int, received: Container[int]) -> None:
     """Refuse a second message of a node in one phase."""
     if node in received:
         raise MessageError("duplicate", f"node {node} answered this phase already")
 
 
-def check_expected(node: int, expected: Iterable[int]) -> None:
+def check_expected(node: int, expected: Container[int]) -> None:
     """Refuse a message of a node that is not, or no longer, part of the session."""
     if node not in expected:
         raise MessageError("unexpected_node", f"node {node} is not part of this phase")

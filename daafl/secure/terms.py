@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Final
 
 from daafl.errors import ConfigError, MessageError
-from daafl.secure import graph
+from daafl.secure import graph, masks
 from daafl.secure.encoding import digest, encoded, nodes_digest
 from daafl.secure.identity import is_signed_by
 from daafl.secure.messages import Advertisement
@@ -67,10 +67,10 @@ class Terms:
             self.model_hash,
             self.plan_hash,
             self.length,
-            repr((policy.corrupt_fraction, policy.dropout_fraction)),
+            repr((float(policy.corrupt_fraction), float(policy.dropout_fraction))),
             policy.privacy_bits,
             policy.correctness_bits,
-            policy.grinding_bits,
+            policy.tries_bits,
             policy.min_survivors,
             policy.server,
         )
@@ -80,9 +80,17 @@ class Terms:
         return encoded("advertisement", self.digest, node, mask_key, share_key)
 
     def check_advertised(self, one: Advertisement) -> None:
-        """Return if the advertisement is its node's, for these terms."""
+        """Return if the advertisement is its node's, for these terms, with keys that are keys.
+
+        Raises
+        ------
+        MessageError
+            ``unknown_node``, ``signature`` or ``key``.
+        """
         content = self.advertised(one.node, one.mask_key, one.share_key)
         self.check_signed(one.node, content, one.signature, "advertisement")
+        for key in (one.mask_key, one.share_key):
+            masks.check_public(key)
 
     def check_signed(self, node: int, content: bytes, signature: bytes, what: str) -> None:
         """Return if ``node`` signed ``content`` with its pinned key.
@@ -117,9 +125,12 @@ class Group:
         Raises
         ------
         MessageError
-            ``unknown_node``, ``signature``, ``duplicate`` or ``too_few``.
+            ``unknown_node``, ``signature``, ``key``, ``duplicate`` or ``too_few``.
         """
-        members = {one.node: one for one in sorted(advertisements, key=lambda one: one.node)}
+        listed = sorted(advertisements, key=lambda one: one.node)
+        members = {one.node: one for one in listed}
+        if len(members) < len(listed):
+            raise MessageError("duplicate", "a node is in a cohort twice")
         if not is_checked:
             for one in members.values():
                 terms.check_advertised(one)

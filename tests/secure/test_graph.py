@@ -69,7 +69,7 @@ def test_small_groups_are_complete_or_refused() -> None:
     found = chosen(10, Policy(0.33, 0.1))
     assert found.is_complete
     assert "zero" in found.statement(Policy(0.33, 0.1))
-    with pytest.raises(ConfigError, match="larger|survivors"):
+    with pytest.raises(ConfigError, match=r"larger|survivors"):
         chosen(3, Policy())
     with pytest.raises(ConfigError):
         chosen(100, Policy(0.49, 0.49))
