@@ -5,23 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from daafl import __version__
 from daafl.clients.identity import Identity, identity
-from daafl.clients.model_records import ReceivedModel, model_record, received_model, received_pair
-from daafl.clients.replies import assignment_of, reportable, telemetry, training_reply
+from daafl.clients.masked import answer_masked
+from daafl.clients.model_records import model_record, received_model, received_pair
+from daafl.clients.replies import Sign, assignment_of, reportable, telemetry, training_reply
+from daafl.clients.security import NodeSecurity
 from daafl.clients.sensors import SIMULATED, Sensors, measured
+from daafl.clients.work import Work
 from daafl.errors import ConfigError, MessageError
 from daafl.flower import Mod
 from daafl.learning.assigned import assigned_key, assigned_work
 from daafl.learning.ballot import ballot
 from daafl.learning.examples import Examples
+from daafl.learning.layout import Layout
 from daafl.learning.task import Task
-from daafl.learning.trainer import TorchTrainer, Trained
+from daafl.learning.trainer import TorchTrainer
 from daafl.messages import (
     CONFIG,
     LEARNING_RATES,
@@ -37,6 +41,9 @@ from daafl.messages import (
     Assignment,
     Hello,
 )
+from daafl.secure.settings import MaskedSums
+from daafl.secure.signing import signature
+from daafl.secure.work import bytes_hash
 from daafl.store.node_store import NodeStore
 
 MAX_PROBED_RATES: Final = 64
@@ -49,6 +56,7 @@ def client_app(
     node_store: Path | None = None,
     mods: Sequence[Mod] = (),
     sensors: Sensors = SIMULATED,
+    security: NodeSecurity | None = None,
 ) -> ClientApp:
     """Return the app that nodes of a federation run to train a task.
 
@@ -69,6 +77,9 @@ def client_app(
     sensors
         What nodes measure about themselves; see `daafl.clients.sensors`. Readings travel with
         every training, evaluation, probe and vote.
+    security
+        How updates leave the node, signed or hidden in sums, and the keys for it; ``None`` for
+        in the clear. It then answers no other kind of training.
 
     Examples
     --------
@@ -81,9 +92,20 @@ def client_app(
     >>> Hello.from_record(reply.content["config"]).node
     7
     """
-    node = _Node(task, NodeStore(node_store) if node_store is not None else None, sensors)
+    node = _Node(task, NodeStore(node_store) if node_store is not None else None, sensors, security)
     app = ClientApp(mods=list(mods))
-    app.train()(node.train)
+    if security is not None and isinstance(security.settings, MaskedSums):
+        answer_masked(
+            app,
+            security,
+            security.settings,
+            do=node.worked,
+            layout=lambda: node.layout,
+            store=node.store,
+            sensors=sensors,
+        )
+    else:
+        app.train()(node.train)
     app.evaluate()(node.evaluate)
     app.query(QUERY_PROBE.removeprefix("query."))(node.probe)
     app.query(QUERY_VOTE.removeprefix("query."))(node.vote)
@@ -91,42 +113,41 @@ def client_app(
     return app
 
 
-class Work(NamedTuple):
-    """A training that is done: what was asked, of whom, from which model, and what came of it."""
-
-    assignment: Assignment
-    who: Identity
-    received: ReceivedModel
-    trained: Trained
-
-
 class _Node:
     """The handlers of the app; one trainer serves all nodes that this process plays."""
 
     def __init__(
-        self, task: Task | Callable[[], Task], store: NodeStore | None, sensors: Sensors
+        self,
+        task: Task | Callable[[], Task],
+        store: NodeStore | None,
+        sensors: Sensors,
+        security: NodeSecurity | None,
     ) -> None:
         self._task = task
         self._sensors = sensors
-        self._store = store
+        self.store = store
+        self._security = security
         self._made: TorchTrainer | None = None
 
     def train(self, message: Message, context: Context) -> Message:
         """Train the model in the message on the node's data and return it."""
         start_s = time.perf_counter()
-        assignment, who, received, trained = self.worked(message, context)
+        work = self.worked(message, context)
+        trained = work.trained
         return training_reply(
             message,
-            assignment,
+            work.assignment,
             context,
-            who,
-            arrays=model_record(trained.packed, received, self._trainer),
+            work.who,
+            arrays=model_record(trained.packed, work.received, self._trainer),
             num_examples=trained.num_examples,
             loss=trained.loss_before,
             steps=trained.steps,
             start_s=start_s,
-            store=self._store,
+            store=self.store,
             sensors=self._sensors,
+            sign=self._sign(work),
+            claim=work.claim,
         )
 
     def worked(self, message: Message, context: Context) -> Work:
@@ -210,6 +231,19 @@ class _Node:
             num_nodes=who.num_nodes,
         )
         return Message(RecordDict({CONFIG: hello.to_record()}), reply_to=message)
+
+    def _sign(self, work: Work) -> Sign | None:
+        """Return what signs an update of this node; ``None`` where nodes have no keys."""
+        if self._security is None:
+            return None
+        node_identity = self._security.identity_of(work.who.node)
+        model_hash = bytes_hash(work.received.packed.data)
+        return lambda envelope, content: signature(node_identity, envelope, model_hash, content)
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the task's model."""
+        return self._trainer.layout
 
     @property
     def _trainer(self) -> TorchTrainer:

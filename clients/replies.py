@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message
@@ -27,7 +28,10 @@ from daafl.messages import (
     Assignment,
     Envelope,
 )
+from daafl.secure.signing import Record
 from daafl.store.node_store import NodeStore
+
+Sign = Callable[[Envelope, Mapping[str, Record]], bytes]
 
 
 def assignment_of(message: Message, layout: str) -> Assignment:
@@ -71,6 +75,8 @@ def training_reply(
     start_s: float,
     store: NodeStore | None = None,
     sensors: Sensors = SIMULATED,
+    sign: Sign | None = None,
+    claim: str | None = None,
 ) -> Message:
     """Return the reply of a node that has trained; it takes a number for its update.
 
@@ -88,6 +94,10 @@ def training_reply(
         Durable memory of the node, if it has one.
     sensors
         What the node measures about itself.
+    sign
+        Returns the node's signature under an envelope and the content; ``None`` for none.
+    claim
+        Guarantee that holds for the update; ``None`` for none.
 
     Raises
     ------
@@ -103,16 +113,17 @@ def training_reply(
         node=who.node,
         sequence=next_sequence(context, store, assignment.federation, who.node),
         plan_hash=assignment.plan_hash,
+        privacy_claim=claim,
     )
-    content = record_dict(
-        {
-            ARRAYS: arrays,
-            METRICS: metric_record({NUM_EXAMPLES: num_examples, TRAIN_LOSS: reportable(loss)}),
-            ENVELOPE: envelope.to_record(),
-            TELEMETRY: telemetry(steps, start_s, measured(sensors, context)),
-        }
-    )
-    return Message(content, reply_to=message)
+    content: dict[str, Record] = {
+        ARRAYS: arrays,
+        METRICS: metric_record({NUM_EXAMPLES: num_examples, TRAIN_LOSS: reportable(loss)}),
+        TELEMETRY: telemetry(steps, start_s, measured(sensors, context)),
+    }
+    if sign is not None:
+        envelope = replace(envelope, signature=sign(envelope, content))
+    content[ENVELOPE] = envelope.to_record()
+    return Message(record_dict(content), reply_to=message)
 
 
 def reportable(loss: float) -> float:

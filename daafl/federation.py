@@ -18,6 +18,7 @@ from flwr.serverapp.strategy import Strategy
 from daafl.autonomy.policy import Loop
 from daafl.clients import client_app
 from daafl.clients.cohorts import TaskCohorts
+from daafl.clients.security import NodeSecurity
 from daafl.errors import ConfigError, DaaflError
 from daafl.judging import evaluation, pooled_baseline
 from daafl.learning.choice import Method
@@ -30,6 +31,8 @@ from daafl.observability.progress import progress as shown_progress
 from daafl.observability.report import report_html
 from daafl.reopening import MODEL, last_checkpoint, reopened
 from daafl.run_result import RunResult
+from daafl.secure.settings import Protection, Security
+from daafl.secure.simulated import SimulatedKeys
 from daafl.simulation import InProcessGrid
 from daafl.simulation.attacks import Attack
 from daafl.simulation.scenario import Scenario, staged
@@ -70,6 +73,7 @@ def run(
     strategy: Strategy | ServerOptimizer | None = None,
     pacing: Pacing | None = None,
     exchange: ExchangeName = "plain",
+    secure: Security | None = None,
     training: LocalTraining | None = None,
     loops: Sequence[Loop] | None = None,
     stopping: EarlyStopping | None = None,
@@ -108,6 +112,9 @@ def run(
     exchange
         ``plain``: every node sends its own update. ``summed``: a cohort answers with the mean of
         its updates, which is the cheapest to simulate; for parts that need nothing else.
+    secure
+        How updates are kept from the coordinator, such as `daafl.secure.settings.MaskedSums`, or
+        signed with `SignedUpdates`; in the clear by default. The nodes get keys for this run.
     training
         What local training starts from.
     loops
@@ -182,6 +189,11 @@ def run(
             "exchange 'summed' cannot be used: nodes that attack, or whose messages are changed on "
             "the way, send updates of their own, and only sums are seen; use exchange 'plain'"
         )
+    keys, protection, security = SimulatedKeys.new(), None, None
+    if secure is not None:
+        roster = keys.roster(Settings().federation, num_nodes)
+        protection = Protection(secure, roster)
+        security = NodeSecurity(secure, roster, keys.identity)
     # A task that raises here is not the grid's fault: made first, it is told as it is.
     cohorts = TaskCohorts(
         stage.task,
@@ -192,10 +204,10 @@ def run(
     )
     try:
         simulated = grid(
-            client_app(stage.task, mods=stage.mods),
+            client_app(stage.task, mods=stage.mods, security=security),
             num_nodes,
             fleet=stage.world,
-            cohorts=cohorts,
+            cohorts=cohorts if security is None else None,
             is_registered=num_nodes > MOST_GREETED,
             workers=workers,
         )
@@ -209,6 +221,7 @@ def run(
             strategy=strategy,
             pacing=pacing,
             exchange=exchange,
+            protection=protection,
             training=training,
             loops=loops,
             stopping=stopping,
@@ -235,6 +248,7 @@ def train_on(
     strategy: Strategy | ServerOptimizer | None = None,
     pacing: Pacing | None = None,
     exchange: ExchangeName = "plain",
+    protection: Protection | None = None,
     training: LocalTraining | None = None,
     loops: Sequence[Loop] | None = None,
     stopping: EarlyStopping | None = None,
@@ -260,6 +274,9 @@ def train_on(
     ----------
     grid
         Where the nodes are.
+    protection
+        How updates are signed or hidden, and the roster of those who may send some; ``None`` for
+        in the clear. The nodes must be set up for the same.
     min_nodes, node_timeout_s
         Nodes that must answer, and how long to wait for them at the start.
     attackers
@@ -287,6 +304,7 @@ def train_on(
         strategy,
         pacing=pacing,
         exchange=exchange,
+        protection=protection,
         training=training,
         loops=loops,
         stopping=stopping,

@@ -1,6 +1,6 @@
 """Every record, key, type and unit that travels between the coordinator and the nodes.
 
-A message's content is a ``RecordDict`` with at most five records:
+A message's content is a ``RecordDict`` of a few records:
 
 ==============  =============  ==================================================================
 record          Flower type    what it holds
@@ -13,6 +13,8 @@ record          Flower type    what it holds
 ``telemetry``   ConfigRecord   what the work took: ``steps``, ``seconds``; and what sensors show,
                                under the names, units and bounds of `daafl.sensing`
 ``cohort``      ConfigRecord   of a cohort asked together: ``nodes``, and when asked, ``draws``
+``secure``      ConfigRecord   one message of a secure sum, of `daafl.secure`
+``summing``     ConfigRecord   what is summed: ``unit``, the examples that weigh 1
 ==============  =============  ==================================================================
 
 What comes from the network is parsed strictly: a missing key, a wrong type or a value out of
@@ -39,6 +41,9 @@ METRICS: Final = "metrics"
 ENVELOPE: Final = "envelope"
 TELEMETRY: Final = "telemetry"
 COHORT: Final = "cohort"
+SECURE: Final = "secure"
+SUMMING: Final = "summing"
+WORDS: Final = "words"  # arrays: the vector of a masked sum, little-endian 32-bit words
 
 NUM_EXAMPLES: Final = "num-examples"  # examples behind an update or an evaluation
 TRAIN_LOSS: Final = "train_loss"  # mean loss of the incoming model on the node's data
@@ -53,6 +58,8 @@ SERVER_ROUND: Final = "server-round"  # Flower's own round counter, from 1
 STEPS: Final = "steps"  # local steps done
 SECONDS: Final = "seconds"  # wall-clock seconds of local work
 
+VOLATILE: Final = "volatile."  # begins names of records in `Context.state` that no disk may hold
+
 # What a simulated node finds in `Context.node_config` when it begins to work.
 TIME_S: Final = "time-s"  # virtual seconds since the run began
 SENSOR: Final = "sensor."  # followed by the name of what a sensor shows
@@ -61,11 +68,21 @@ NODES: Final = "nodes"  # cohort: logical ids of those asked, or of those that t
 DRAWS: Final = "draws"  # cohort: per node the `Assignment.draw` that is its own
 LAYOUT: Final = "layout"
 SOFTWARE: Final = "software"
+ATTEMPT: Final = "attempt"  # secure sum: when it began, in ms since 1970; only grows
+MODEL_HASH: Final = "model-hash"  # secure sum: SHA-256 of the model that will be sent
+WORK_HASH: Final = "work-hash"  # secure sum: `work_hash` of the assignment that will be sent
+LENGTH: Final = "length"  # secure sum: words of a vector
+UNIT: Final = "unit"  # secure sum: examples that weigh 1
 NUM_NODES: Final = "num-nodes"  # nodes a federation is made of, as far as a node knows
 
 QUERY_HELLO: Final = "query.hello"
 QUERY_PROBE: Final = "query.probe"
 QUERY_VOTE: Final = "query.vote"
+QUERY_KEYS: Final = "query.secure_keys"
+QUERY_SHARES: Final = "query.secure_shares"
+TRAIN_MASKED: Final = "train.masked"
+QUERY_CONFIRM: Final = "query.secure_confirm"
+QUERY_REVEAL: Final = "query.secure_reveal"
 
 ENVELOPE_VERSION: Final = 1
 COHORT_NODE: Final = 2**48  # in place of a node's id where a whole cohort is asked

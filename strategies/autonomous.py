@@ -25,6 +25,7 @@ from daafl.errors import ConfigError, DaaflError
 from daafl.learning.layout import Layout
 from daafl.loops import default_loops
 from daafl.observability.events import Observer, RunSummary, Status
+from daafl.secure.settings import Protection
 from daafl.store.checkpoint import Checkpoint, Checkpoints
 from daafl.strategies.assignment import LocalTraining
 from daafl.strategies.clock import WallClock, clock_of
@@ -71,6 +72,9 @@ class Autonomous(Strategy):
         ``plain``: every node sends its own update. ``summed``: a cohort is asked as a whole and
         answers with the mean of its updates, on a grid that trains cohorts; for parts that need
         nothing else.
+    protection
+        How updates are signed or hidden, and the roster of those who may send some; ``None`` for
+        in the clear.
     observers
         Told about every step.
     journal
@@ -100,6 +104,7 @@ class Autonomous(Strategy):
         overrides: Sequence[Override] = (),
         select: Selection = uniform,
         exchange: ExchangeName = "plain",
+        protection: Protection | None = None,
         observers: Sequence[Observer] = (),
         journal: Path | None = None,
         knowledge: Path | None = None,
@@ -116,6 +121,7 @@ class Autonomous(Strategy):
             overrides=overrides,
             select=select,
             exchange=exchange,
+            protection=protection,
         )
         self.name = self._design.name
         self.regime = self._design.regime

@@ -308,7 +308,7 @@ class Collector:
 
     def _replace(self, branch: Branch) -> None:
         """Ask another node in place of one that failed, if the step has a replacement left."""
-        if self._replacements < 1 or self._has_quorum(branch):
+        if self._replacements < 1 or self._exchange.is_joint or self._has_quorum(branch):
             return
         chosen = self._drawn(self._free_nodes(branch, self._failed_now), 1)
         timeout_s = self._pacing.reply_timeout_s
@@ -407,7 +407,7 @@ class Collector:
             self.strike(ticket, arrival.error)
             received = self._exchange.expire(ticket)
         else:
-            self.tally.num_replies += 1
+            self.tally.num_replies += not self._exchange.is_joint
             try:
                 received = self._exchange.receive(arrival, branch.bases[ticket.version])
             except MessageError as error:
@@ -415,6 +415,11 @@ class Collector:
                 self.strike(ticket, error.reason)
                 received = self._exchange.expire(ticket)
         self._mailbox.send(received.outgoing)
+        self.tally.failures.update(received.failures)
+        if received.refused:
+            self.tally.refuse(received.refused)
+        if self._exchange.is_joint:  # each answer is part of a sum, and a sum is what counts
+            self.tally.num_replies += len(received.updates) + bool(received.refused)
         for update in received.updates:
             branch.buffer.append(self._buffered(branch, ticket, update))
             if len(update.senders) < len(ticket.nodes):
@@ -440,8 +445,8 @@ class Collector:
         return self._has_quorum(branch) or not self._num_training(branch)
 
     def _has_quorum(self, branch: Branch) -> bool:
-        quorum, has_cohorts = self._pacing.quorum, self._exchange.cohort_address is not None
-        if len(branch.buffer) < quorum and not has_cohorts:
+        quorum = self._pacing.quorum
+        if len(branch.buffer) < quorum and not self._exchange.is_joint:
             return False
         counted = (item for item in branch.buffer if self._counts(branch, item))
         return sum(len(item.update.senders) for item in counted) >= quorum

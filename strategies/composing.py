@@ -21,6 +21,7 @@ from daafl.strategies.coordinator import Coordinator
 from daafl.strategies.design import Design
 from daafl.strategies.exchange import Exchange, PlainExchange
 from daafl.strategies.mailbox import Mailbox
+from daafl.strategies.protected import protected_exchange
 from daafl.strategies.quality import QualityControl
 from daafl.strategies.reflecting import Record, Reflector
 from daafl.strategies.registered import RegisteredRoster
@@ -115,9 +116,7 @@ def composed(
     )
     mailbox = Mailbox(grid, clock)
     roster = _roster(design, job, grid, mailbox)
-    exchange: Exchange = PlainExchange(settings.federation, layout)
-    if design.exchange == "summed":
-        exchange = SummedExchange(settings.federation, layout, cohort_address_of(grid))
+    exchange = _exchange(design, layout, grid, mailbox)
     examiner = Examiner(layout, settings.seed)
     collector = Collector(
         terms, mailbox=mailbox, exchange=exchange, roster=roster, examiner=examiner
@@ -168,6 +167,22 @@ def composed(
         branch=branch,
         coordinator=coordinator,
     )
+
+
+def _exchange(design: Design, layout: Layout, grid: Grid, mailbox: Mailbox) -> Exchange:
+    federation = design.settings.federation
+    if design.protection is not None:
+        return protected_exchange(
+            design.protection,
+            layout,
+            federation=federation,
+            seed=design.settings.seed,
+            clock=mailbox.clock,
+            next_id=mailbox.next_id,
+        )
+    if design.exchange == "summed":
+        return SummedExchange(federation, layout, cohort_address_of(grid))
+    return PlainExchange(federation, layout)
 
 
 def _roster(design: Design, job: Job, grid: Grid, mailbox: Mailbox) -> Roster | RegisteredRoster:

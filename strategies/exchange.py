@@ -6,8 +6,8 @@ the step sees only cohorts that go out and `Update` objects that come back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from flwr.app import Array, ArrayRecord, MessageType
@@ -17,6 +17,9 @@ from daafl.flower import record_dict
 from daafl.learning.layout import Layout, Packed
 from daafl.learning.update import Update
 from daafl.messages import ARRAYS, CONFIG, NUM_EXAMPLES, PACKED, Assignment
+from daafl.secure.roster import Roster as Keys
+from daafl.secure.signing import Signer
+from daafl.secure.work import bytes_hash
 from daafl.store.tree import Tree
 from daafl.strategies.mailbox import Arrival, Outgoing, Ticket
 from daafl.strategies.regime import Offer
@@ -34,16 +37,32 @@ class Member:
 
 @dataclass(frozen=True)
 class Received:
-    """What an arrival amounts to: messages to send next, and updates that are ready."""
+    """What an arrival amounts to.
+
+    Parameters
+    ----------
+    outgoing
+        Messages to send next.
+    updates
+        Updates that are ready.
+    refused
+        Why a sum is of no use, by the name of a check; empty if there is none, or it is.
+    failures
+        Nodes that nothing will come of, by reason, other than the one that was answering.
+    """
 
     outgoing: Sequence[Outgoing] = ()
     updates: Sequence[Update] = ()
+    refused: str = ""
+    failures: Mapping[str, int] = field(default_factory=dict)
 
 
 class Exchange(Protocol):
     """A protocol for obtaining the updates of a cohort."""
 
     offers: Offer
+    is_joint: bool
+    """Whether members of a cohort depend on each other: then nobody takes the place of another."""
 
     @property
     def cohort_address(self) -> int | None:
@@ -81,13 +100,25 @@ class PlainExchange:
 
     offers = Offer(individuals=True, losses="per_node")
     cohort_address: int | None = None
+    is_joint = False
 
-    def __init__(self, federation: str, layout: Layout, memory: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        federation: str,
+        layout: Layout,
+        memory: int = 1_000_000,
+        *,
+        roster: Keys | None = None,
+        claim: str | None = None,
+    ) -> None:
         self._federation = federation
         self._layout = layout
         self._memory = memory
+        self._roster = roster
+        self._claim = claim
         self._last: dict[tuple[str, int], Accepted] = {}  # by branch and node, oldest first
         self._sent: tuple[Packed, Sent] | None = None  # the base that was last compared with
+        self._model_hash = b""  # of that base, where updates are signed
         self._newest: dict[str, int] = {}  # version that was asked about last, by branch
 
     def begin(self, cohort: Sequence[Member], packed: Packed) -> list[Outgoing]:
@@ -122,6 +153,7 @@ class PlainExchange:
         sender = (ticket.branch, ticket.node)
         if self._sent is None or self._sent[0] is not base:
             self._sent = (base, Sent.of(self._layout, base))
+            self._model_hash = b"" if self._roster is None else bytes_hash(base.data)
         terms = Terms(
             self._federation,
             ticket,
@@ -130,6 +162,8 @@ class PlainExchange:
             last=self._last.get(sender),
             num_bytes=arrival.num_bytes,
             sent=self._sent[1],
+            signer=self._signer(ticket.node),
+            claim=self._claim,
         )
         checked = validated(arrival.content, terms)
         self._remember(sender, Accepted(ticket.version, checked.envelope.sequence))
@@ -170,6 +204,12 @@ class PlainExchange:
                         "a version and a sequence; use another checkpoint"
                     )
         self._last = last
+
+    def _signer(self, node: int) -> Signer | None:
+        """Return who must have signed a node's update; raise `MessageError` if nobody can have."""
+        if self._roster is None:
+            return None
+        return Signer(self._roster.key_of(node), self._model_hash)
 
     def _forget(self, cohort: Sequence[Member]) -> None:
         newest: dict[str, int] = {}

@@ -83,6 +83,7 @@ class SummedExchange:
     """
 
     offers = Offer(individuals=False, losses="per_group")
+    is_joint = True
 
     def __init__(self, federation: str, layout: Layout, address: int) -> None:
         self._federation = federation

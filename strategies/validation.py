@@ -10,8 +10,8 @@ what it will not use, and what a message merely claims decides no allocation:
 ``dtype``          the packed array consists of bytes
 ``shape``          and has the model's length
 ``freshness``      the envelope is about the assignment that it answers, and is not a repeated one
-``signature``      verified, once signatures are agreed on; until then there must be none
-``privacy_claim``  verified, once mechanisms are agreed on; until then there must be none
+``signature``      that of the sender's pinned key, where a roster is agreed on; else there is none
+``privacy_claim``  the guarantee that was agreed on; where none was, there is none
 ``sample_count``   a positive number, at most twice what the node said it holds
 ``plausibility``   loss, metrics and the work done are what an honest node can report
 ``finiteness``     neither NaN nor infinity in the difference to the model that was sent
@@ -51,6 +51,7 @@ from daafl.messages import (
     Envelope,
 )
 from daafl.payload import content_bytes
+from daafl.secure.signing import Signer
 from daafl.sensing import checked_reading
 from daafl.strategies.mailbox import Ticket
 
@@ -140,6 +141,10 @@ class Terms:
         Size of the reply, if it is known; ``None`` to have it counted.
     sent
         What a difference to ``base`` is held to, if it is known; ``None`` to have it worked out.
+    signer
+        Who must have signed the update; ``None`` where nodes have no keys.
+    claim
+        Guarantee that the update must come with; ``None`` where none was agreed on.
     """
 
     federation: str
@@ -149,6 +154,8 @@ class Terms:
     last: Accepted | None = None
     num_bytes: int | None = None
     sent: Sent | None = None
+    signer: Signer | None = None
+    claim: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,11 +200,11 @@ def validated(content: RecordDict, terms: Terms) -> Validated:
     metrics = _metrics(records)
     packed = _packed(records, layout, terms.num_bytes)
     _check_freshness(envelope, terms, assignment.plan_hash)
-    signature = _absent("signature", envelope.signature)
-    claim = _absent("privacy_claim", envelope.privacy_claim)
+    signature = _check_signature(envelope, records, terms.signer)
+    claim = _check_claim(envelope, terms.claim)
     _check_sample_count(metrics, ticket.num_examples)
     _check_plausibility(metrics)
-    _check_telemetry(records, assignment.local_steps)
+    check_telemetry(records, assignment.local_steps)
     sent = terms.sent or Sent.of(layout, terms.base)
     with np.errstate(over="ignore", invalid="ignore"):  # refused below
         delta = layout.vector(packed) - sent.vector
@@ -279,6 +286,24 @@ def _packed(content: Mapping[str, Record], layout: Layout, num_bytes: int | None
     return packed
 
 
+def check_envelope(
+    envelope: Envelope, *, federation: str, ticket: Ticket, plan_hash: str, claim: str | None
+) -> None:
+    """Hold the envelope of an update that nobody sees into to what was asked.
+
+    Raises
+    ------
+    MessageError
+        With reason *freshness*, *signature* or *privacy_claim*. The sum's own protocol has a
+        signature, so that the envelope has none.
+    """
+    if envelope.codec is not None:
+        raise MessageError("schema", f"codec {envelope.codec!r} was not agreed on")
+    _check_asked(envelope, federation, ticket, plan_hash)
+    _check_signature(envelope, {}, None)
+    _check_claim(envelope, claim)
+
+
 def _check_freshness(envelope: Envelope, terms: Terms, plan_hash: str) -> None:
     """Hold an envelope to its ticket, and its sequence to the last one accepted.
 
@@ -286,18 +311,8 @@ def _check_freshness(envelope: Envelope, terms: Terms, plan_hash: str) -> None:
     Within a version its sequence must grow. With a newer version it may begin anew, because a node
     without a store forgets it when it restarts; a repeated update names an older version.
     """
-    ticket, last = terms.ticket, terms.last
-    expected = (terms.federation, ticket.branch, ticket.version, ticket.node)
-    if envelope.key[:4] != expected:
-        raise MessageError(
-            "freshness",
-            f"the envelope speaks of {envelope.key[:4]}, the assignment was {expected}",
-        )
-    if envelope.plan_hash != plan_hash:
-        raise MessageError(
-            "freshness",
-            f"the envelope names plan {envelope.plan_hash!r}, the assignment {plan_hash!r}",
-        )
+    last = terms.last
+    _check_asked(envelope, terms.federation, terms.ticket, plan_hash)
     if last is None or envelope.base_version > last.version:
         return
     if (envelope.base_version, envelope.sequence) == (last.version, last.sequence):
@@ -310,11 +325,47 @@ def _check_freshness(envelope: Envelope, terms: Terms, plan_hash: str) -> None:
         )
 
 
-def _absent(check: str, value: str | bytes | None) -> Outcome:
-    """Refuse what nobody here can verify: a claim that is not agreed on is worth nothing."""
-    if value is not None:
-        raise MessageError(check, f"the update carries a {check} that was not agreed on")
+def _check_asked(envelope: Envelope, federation: str, ticket: Ticket, plan_hash: str) -> None:
+    expected = (federation, ticket.branch, ticket.version, ticket.node)
+    if envelope.key[:4] != expected:
+        raise MessageError(
+            "freshness",
+            f"the envelope speaks of {envelope.key[:4]}, the assignment was {expected}",
+        )
+    if envelope.plan_hash != plan_hash:
+        raise MessageError(
+            "freshness",
+            f"the envelope names plan {envelope.plan_hash!r}, the assignment {plan_hash!r}",
+        )
+
+
+def _check_signature(
+    envelope: Envelope, content: Mapping[str, Record], signer: Signer | None
+) -> Outcome:
+    """Refuse an update that is not its sender's; where nobody has keys, one that is signed.
+
+    A claim that nobody can verify is worth nothing, and where keys are agreed on, an update without
+    a signature is a downgrade.
+    """
+    if signer is not None:
+        signer.check(envelope, content)
+        return "passed"
+    if envelope.signature is not None:
+        raise MessageError("signature", "the update carries a signature that was not agreed on")
     return "not applicable"
+
+
+def _check_claim(envelope: Envelope, agreed: str | None) -> Outcome:
+    """Refuse an update that does not come with the guarantee agreed on, or with another one."""
+    claim = envelope.privacy_claim
+    if claim == agreed:
+        return "not applicable" if agreed is None else "passed"
+    if agreed is None:
+        raise MessageError("privacy_claim", "the update claims a privacy that was not agreed on")
+    said = "none" if claim is None else f"{claim[:100]!r}"
+    raise MessageError(
+        "privacy_claim", f"the update claims {said}; it must be protected by {agreed!r}"
+    )
 
 
 def _check_sample_count(metrics: Mapping[str, float], claimed: int) -> None:
@@ -346,7 +397,7 @@ def _check_plausibility(metrics: Mapping[str, float]) -> None:
         raise MessageError("plausibility", f"{ACCURACY} is {accuracy:g}, not within [0, 1]")
 
 
-def _check_telemetry(content: Mapping[str, Record], asked_steps: int) -> None:
+def check_telemetry(content: Mapping[str, Record], asked_steps: int) -> None:
     """Refuse reports of more work than was asked for, or of negative time (*plausibility*).
 
     Whatever else is in the record must be a reading that a sensor can show (see `daafl.sensing`).
@@ -367,6 +418,22 @@ def _check_telemetry(content: Mapping[str, Record], asked_steps: int) -> None:
     for key, value in record.items():
         if key not in (STEPS, SECONDS):
             checked_reading(key, value)
+
+
+def checked_mean(mean: Vector, sent: Sent, layout: Layout) -> Vector:
+    """Return the mean change of a group, of the model's number type, if training can make it.
+
+    Raises
+    ------
+    MessageError
+        With reason *finiteness* or *norm*.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        delta = mean.astype(sent.vector.dtype)
+        square = float(np.dot(delta, delta))
+    _check_finiteness(delta, square)
+    _check_norm(delta, square, sent, layout)
+    return delta
 
 
 def _check_finiteness(delta: Vector, square: float) -> None:

@@ -40,6 +40,7 @@ def parts(composition: Composition) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "pacing": _part(config, "pacing"),
         "exchange": _exchange(config.get("exchange")),
+        "secure": _part(config, "secure"),
         "training": _part(config, "training"),
         "stopping": _part(config, "stopping"),
         "loops": [

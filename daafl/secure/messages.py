@@ -37,14 +37,15 @@ HASH_BYTES: Final = 32
 
 Rows = tuple[bytes, ...]
 Nodes = tuple[int, ...]
+Plain = dict[str, int | bytes | list[int]]
 
 
 class _Plain:
     """A message whose fields are nodes, lists of nodes, bytes, rows of bytes or one vector."""
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> Plain:
         """Return plain values."""
-        values: dict[str, object] = {}
+        values: Plain = {}
         for entry in fields(self):  # type: ignore[arg-type]
             value = getattr(self, entry.name)
             if "width" in entry.metadata:

@@ -64,6 +64,54 @@ class Node:
         self._state: State | None
         self._state, self.advertisement = client.advertised(terms, node, identity)
 
+    @classmethod
+    def taken_up(cls, state: State) -> Node:
+        """Return the node that `put_aside` left in ``state``."""
+        node = cls.__new__(cls)
+        node._state = state
+        return node
+
+    def put_aside(self) -> State:
+        """Return the state, of which there is one only: this object can do nothing any more.
+
+        Raises
+        ------
+        MessageError
+            With reason ``phase`` if the session is over.
+        """
+        state, self._state = self._state, None
+        if state is None:
+            raise MessageError("phase", "the session is over: there is nothing to put aside")
+        return state
+
+    @property
+    def terms(self) -> Terms:
+        """What the sum is about.
+
+        Raises
+        ------
+        MessageError
+            With reason ``phase`` if the session is over.
+        """
+        if self._state is None:
+            raise MessageError("phase", "the session is over")
+        if isinstance(self._state, client.Advertising):
+            return self._state.terms
+        return self._state.group.terms
+
+    @property
+    def num_members(self) -> int:
+        """How many nodes advertised keys; known once the cohort's have come.
+
+        Raises
+        ------
+        MessageError
+            With reason ``phase`` before, or if the session is over.
+        """
+        if self._state is None or isinstance(self._state, client.Advertising):
+            raise MessageError("phase", "the cohort's keys have not come, or the session is over")
+        return len(self._state.group.members)
+
     def share(self, cohort: Cohort) -> SealedShares:
         """Return shares for its neighbours; see `client.Advertising.share`."""
         self._state, message = self._taken(client.Advertising).share(cohort)

@@ -6,6 +6,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from daafl.errors import WorkerError
 from daafl.flower import record_dict
+from daafl.messages import VOLATILE
 from daafl.simulation.wire import Parcel, packed, unpacked
 
 Memory = Parcel | RecordDict
@@ -34,6 +35,12 @@ def recalled(memory: Memory | None) -> RecordDict:
     if not isinstance(state, RecordDict):
         raise WorkerError(f"the state of a node is a {type(state).__name__}, not a RecordDict")
     return state
+
+
+def lasting(state: RecordDict) -> RecordDict:
+    """Return what of a state may be written to a disk."""
+    names = [name for name in state if not name.startswith(VOLATILE)]
+    return record_dict({name: state[name] for name in names}) if len(names) < len(state) else state
 
 
 def _is_simple(state: RecordDict) -> bool:

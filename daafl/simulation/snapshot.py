@@ -16,7 +16,7 @@ from flwr.app import Message
 from daafl.errors import FederationError, StoreError, WorkerError
 from daafl.simulation.flight import CohortCall, Flight, Gathering, Group, Instruction
 from daafl.simulation.history import Past
-from daafl.simulation.memory import kept, recalled
+from daafl.simulation.memory import kept, lasting, recalled
 from daafl.simulation.node import FIRST_NODE_ID, Answer, Failure, Outcome
 from daafl.simulation.node_table import NodeRows
 from daafl.simulation.plain_messages import MessageReader, MessageWriter
@@ -77,7 +77,7 @@ def state_tree(state: GridState, world: World) -> dict[str, Tree]:
             "free_at_s": nodes.free_at_s,
             "bodies": nodes.bodies,
             "states": [
-                [partition, writer.records(recalled(memory))]
+                [partition, writer.records(lasting(recalled(memory)))]
                 for partition, memory in sorted(nodes.states.items())
             ],
         },

@@ -1,0 +1,278 @@
+"""A masked sum over Flower's messages: five questions to every node of a group.
+
+====================  ====================  ======================================
+message type          what a node gets      what it answers
+====================  ====================  ======================================
+``secure_keys``       what the sum is about its fresh public keys
+``secure_shares``     everybody's keys      shares of its secrets, in boxes
+``train.masked``      boxes and the model   its update under masks
+``secure_confirm``    whose updates came    a signature under that
+``secure_reveal``     those signatures      one share per neighbour
+====================  ====================  ======================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
+
+from daafl.decoding import decoded
+from daafl.errors import DataError, FederationError, MessageError
+from daafl.flower import config_record, record_dict
+from daafl.learning.layout import Layout, Packed
+from daafl.messages import (
+    ARRAYS,
+    ATTEMPT,
+    CONFIG,
+    ENVELOPE,
+    LENGTH,
+    MODEL_HASH,
+    QUERY_CONFIRM,
+    QUERY_KEYS,
+    QUERY_REVEAL,
+    QUERY_SHARES,
+    SECURE,
+    SUMMING,
+    TELEMETRY,
+    TRAIN_MASKED,
+    UNIT,
+    WORDS,
+    WORK_HASH,
+    Assignment,
+    Envelope,
+)
+from daafl.secure.header import HEADER_SLOTS
+from daafl.secure.masked_vectors import read_sum
+from daafl.secure.messages import (
+    BOX_BYTES,
+    Advertisement,
+    Confirmation,
+    MaskedInput,
+    Revelation,
+    SealedShares,
+)
+from daafl.secure.roster import Roster
+from daafl.secure.server import Advertisements, Confirming, Inputs, Shares
+from daafl.secure.settings import MaskedSums
+from daafl.secure.terms import Terms
+from daafl.secure.unmasking import Revealing
+from daafl.secure.work import bytes_hash, work_hash
+from daafl.strategies.exchange import Member
+from daafl.strategies.secure_session import (
+    GroupSum,
+    Question,
+    Questions,
+    array_of,
+    check_names,
+    secure_record,
+)
+from daafl.strategies.validation import check_envelope, check_telemetry
+
+_MOST_BESIDE: Final = 4096  # bytes of a message of the protocol beside its boxes or words
+
+M = TypeVar("M", Advertisement, SealedShares, MaskedInput, Confirmation, Revelation)
+Phase = Advertisements | Shares | Inputs | Confirming | Revealing
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What the sessions of one cohort have in common.
+
+    Parameters
+    ----------
+    roster, settings
+        Who belongs to the federation, and what is asked of a sum.
+    layout, packed
+        The model that is sent, with its layout.
+    model
+        The record in which it travels.
+    attempt
+        When the round began, in ms since 1970.
+    claim
+        Guarantee that every update must come with; ``None`` for none.
+    """
+
+    roster: Roster
+    settings: MaskedSums
+    layout: Layout
+    packed: Packed = field(repr=False)
+    model: ArrayRecord = field(repr=False)
+    attempt: int
+    claim: str | None = None
+
+
+class MaskedSession:
+    """The coordinator's side of a masked sum over one group.
+
+    Parameters
+    ----------
+    around
+        The round.
+    members
+        The group.
+    """
+
+    def __init__(self, around: Round, members: Sequence[Member]) -> None:
+        self._round = around
+        self._members = {member.ticket.node: member for member in members}
+        self._unit = max(1, *(member.ticket.num_examples for member in members))
+        some = members[0].assignment
+        vector = around.layout.vector(around.packed)
+        self._terms = Terms(
+            roster=around.roster,
+            branch=some.branch,
+            round=some.version,
+            attempt=around.attempt,
+            model_hash=bytes_hash(around.packed.data),
+            plan_hash=_work_hash(some, self._unit, around.settings.value_range),
+            length=HEADER_SLOTS + len(vector),
+            policy=around.settings.policy,
+        )
+        self._phase: Phase = Advertisements(self._terms)
+
+    def questions(self) -> Questions:
+        """Return the message that opens the session, for every member."""
+        terms = self._terms
+        opening = config_record(
+            {
+                ATTEMPT: terms.attempt,
+                MODEL_HASH: terms.model_hash,
+                WORK_HASH: terms.plan_hash,
+                LENGTH: terms.length,
+            }
+        )
+        return {
+            node: Question(
+                QUERY_KEYS,
+                record_dict({CONFIG: member.assignment.to_record(), SECURE: opening}),
+            )
+            for node, member in self._members.items()
+        }
+
+    def receive(self, node: int, content: RecordDict) -> None:
+        """Take a node's answer to the present phase.
+
+        Raises
+        ------
+        MessageError
+            If it is not an answer, or not this node's.
+        """
+        match self._phase:
+            case Advertisements() as phase:
+                phase.receive(_own(node, Advertisement.from_dict(_values(content))))
+            case Shares() as phase:
+                boxes = len(phase.group.neighbours(node)) * BOX_BYTES
+                phase.receive(_own(node, SealedShares.from_dict(_values(content, boxes))))
+            case Inputs() as phase:
+                phase.receive(_own(node, self._input(node, content)))
+            case Confirming() as phase:
+                phase.receive(_own(node, Confirmation.from_dict(_values(content))))
+            case Revealing() as phase:
+                rows = len(phase.group.neighbours(node)) * BOX_BYTES
+                phase.receive(_own(node, Revelation.from_dict(_values(content, rows))))
+
+    def close(self) -> Questions | GroupSum:
+        """End the present phase; see `Session.close`."""
+        match self._phase:
+            case Advertisements() as phase:
+                self._phase, cohort = phase.close()
+                return _to_all(cohort.nodes, QUERY_SHARES, cohort.to_dict())
+            case Shares() as phase:
+                self._phase, deliveries = phase.close()
+                return {
+                    node: self._training(node, delivery.to_dict())
+                    for node, delivery in deliveries.items()
+                }
+            case Inputs() as phase:
+                self._phase, lists = phase.close()
+                return {
+                    node: _question(QUERY_CONFIRM, survivors.to_dict())
+                    for node, survivors in lists.items()
+                }
+            case Confirming() as phase:
+                self._phase, confirmations = phase.close()
+                return _to_all(confirmations.nodes, QUERY_REVEAL, confirmations.to_dict())
+            case Revealing() as phase:
+                return self._summed(phase)
+
+    def _training(self, node: int, delivery: Mapping[str, int | bytes | list[int]]) -> Question:
+        assignment = self._members[node].assignment
+        content = record_dict(
+            {
+                ARRAYS: self._round.model,
+                CONFIG: assignment.to_record(),
+                SECURE: config_record(delivery),
+                SUMMING: config_record({UNIT: self._unit}),
+            }
+        )
+        return Question(TRAIN_MASKED, content)
+
+    def _input(self, node: int, content: RecordDict) -> MaskedInput:
+        """Return a node's masked vector, checked as far as anyone can see into it."""
+        check_names(content, SECURE, ARRAYS, ENVELOPE, TELEMETRY)
+        ticket = self._members[node].ticket
+        assignment = self._members[node].assignment
+        envelope = Envelope.from_record(secure_record(content, ENVELOPE, _MOST_BESIDE))
+        check_envelope(
+            envelope,
+            federation=assignment.federation,
+            ticket=ticket,
+            plan_hash=assignment.plan_hash,
+            claim=self._round.claim,
+        )
+        check_telemetry(content, assignment.local_steps)
+        array = array_of(content, ARRAYS, WORDS)
+        if not isinstance(array, Array):
+            raise MessageError("schema", "the masked vector is no array")
+        num_bytes = 4 * self._terms.length
+        words = decoded(array, np.dtype(np.uint8), (num_bytes,))
+        values = secure_record(content, SECURE, _MOST_BESIDE + 8 * len(self._members))
+        return MaskedInput.from_dict({**values, "words": words.tobytes()})
+
+    def _summed(self, phase: Revealing) -> GroupSum:
+        masked = phase.close()
+        quantiser = self._round.settings.quantiser(len(phase.group.members))
+        try:
+            found = read_sum(masked.words, len(masked.nodes), quantiser, self._unit)
+        except DataError as error:
+            raise FederationError(f"the sum of {len(masked.nodes)} updates: {error}") from None
+        return GroupSum(masked.nodes, found.mean, found.header, masked.wrong_holders)
+
+
+def _work_hash(assignment: Assignment, unit: int, value_range: float) -> bytes:
+    return work_hash(
+        plan_hash=assignment.plan_hash,
+        lr=assignment.lr,
+        local_steps=assignment.local_steps,
+        batch_size=assignment.batch_size,
+        settings=assignment.settings,
+        unit=unit,
+        value_range=value_range,
+    )
+
+
+def _values(content: RecordDict, most: int = 0) -> dict[str, object]:
+    check_names(content, SECURE)
+    return secure_record(content, SECURE, _MOST_BESIDE + 2 * most)
+
+
+def _question(message_type: str, values: Mapping[str, int | bytes | list[int]]) -> Question:
+    return Question(message_type, RecordDict({SECURE: config_record(values)}))
+
+
+def _to_all(
+    nodes: Sequence[int], message_type: str, values: Mapping[str, int | bytes | list[int]]
+) -> Questions:
+    question = _question(message_type, values)
+    return dict.fromkeys(nodes, question)
+
+
+def _own(node: int, message: M) -> M:
+    """Return a message that its sender wrote in its own name."""
+    if message.node != node:
+        raise MessageError("signature", f"node {node} answers in the name of another")
+    return message

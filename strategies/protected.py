@@ -1,0 +1,119 @@
+"""What a run needs in order to keep its updates from its coordinator, and how it then gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flwr.app import ArrayRecord
+
+from daafl.errors import ConfigError
+from daafl.learning.layout import Layout, Packed
+from daafl.secure.settings import MaskedSums, Protection, Security
+from daafl.strategies.clock import Clock
+from daafl.strategies.exchange import Exchange, Member, PlainExchange
+from daafl.strategies.masked_session import MaskedSession, Round
+from daafl.strategies.pacing import NO_DEADLINE_S, Pacing
+from daafl.strategies.regime import Offer
+from daafl.strategies.schedule import Override
+from daafl.strategies.secure_exchange import SecureExchange
+from daafl.strategies.secure_session import Session
+
+_HIDDEN: Offer = SecureExchange.offers
+
+
+def offer_of(settings: Security) -> Offer:
+    """Return what the coordinator sees of updates that travel so."""
+    return _HIDDEN if isinstance(settings, MaskedSums) else PlainExchange.offers
+
+
+def protected_exchange(
+    protection: Protection,
+    layout: Layout,
+    *,
+    federation: str,
+    seed: int,
+    clock: Clock,
+    next_id: Callable[[], int],
+    claim: str | None = None,
+) -> Exchange:
+    """Return the exchange of a federation whose nodes have keys.
+
+    Parameters
+    ----------
+    protection
+        How updates travel, and who belongs to the federation.
+    layout
+        Layout of the model.
+    federation, seed
+        Name and seed of the run.
+    clock, next_id
+        Time, and ids for the messages of later phases.
+    claim
+        Guarantee that every update must come with; ``None`` for none.
+
+    Raises
+    ------
+    ConfigError
+        If the roster is another federation's.
+    """
+    settings, roster = protection.settings, protection.roster
+    if roster.federation != federation:
+        raise ConfigError(
+            f"the roster is that of federation {roster.federation!r}, the run is that of "
+            f"{federation!r}; use the roster that the federation's authority signed for it"
+        )
+    if not isinstance(settings, MaskedSums):
+        return PlainExchange(federation, layout, roster=roster, claim=claim)
+
+    def make_session(
+        members: Sequence[Member], packed: Packed, model: ArrayRecord, attempt: int
+    ) -> Session:
+        around = Round(roster, settings, layout, packed, model, attempt, claim)
+        return MaskedSession(around, members)
+
+    return SecureExchange(
+        layout,
+        make_session,
+        group_size=settings.group_size,
+        seed=seed,
+        clock=clock,
+        next_id=next_id,
+    )
+
+
+def check_protected(
+    settings: Security, *, exchange: str, pacing: Pacing, overrides: Sequence[Override]
+) -> None:
+    """Refuse what cannot work with updates that travel so, apart from optimiser and loops.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting and why.
+    """
+    name = settings.name
+    if exchange != "plain":
+        raise ConfigError(
+            f"secure={name} cannot be used with exchange {exchange!r}: that one trains a whole "
+            "cohort in one place, where nothing is hidden from anybody; use exchange 'plain'"
+        )
+    if not isinstance(settings, MaskedSums):
+        return
+    for knob, found, needed, why in (
+        ("max_staleness", pacing.max_staleness, 0, "a sum is over updates of one model"),
+        ("refill", pacing.refill, "step", "a sum is agreed on by nodes that start together"),
+        (
+            "deadline_s",
+            pacing.deadline_s or NO_DEADLINE_S,
+            NO_DEADLINE_S,
+            "a sum is of use only when all of its phases are over",
+        ),
+    ):
+        asked = [item for item in overrides if item.knob == knob and item.value != needed]
+        if found == needed and not asked:
+            continue
+        value = asked[0].value if asked else found
+        shown = "null" if needed == NO_DEADLINE_S else needed
+        raise ConfigError(
+            f"secure={name} cannot be used: pacing.{knob} is {value}, but {why}; make it {shown}"
+        )

@@ -1,0 +1,111 @@
+"""What a secure exchange runs for each group: questions to its nodes, until there is a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+
+from daafl.errors import MessageError
+from daafl.secure.header import HeaderSum
+
+
+@dataclass(frozen=True)
+class Question:
+    """A message of a session to one of its nodes."""
+
+    message_type: str
+    content: RecordDict
+
+
+@dataclass(frozen=True)
+class GroupSum:
+    """What comes out of a session.
+
+    Parameters
+    ----------
+    nodes
+        Logical ids of those whose updates are in it, ascending.
+    mean
+        Mean change of the model, weighted by examples.
+    header
+        The sum of what they report.
+    faulty
+        Nodes that were found to have broken the protocol without spoiling the sum.
+    """
+
+    nodes: tuple[int, ...]
+    mean: npt.NDArray[np.float64] = field(repr=False)
+    header: HeaderSum
+    faulty: tuple[int, ...] = ()
+
+
+Questions = Mapping[int, Question]
+"""By node."""
+
+
+class Session(Protocol):
+    """One secure sum over a group of nodes, phase by phase."""
+
+    def questions(self) -> Questions:
+        """Return what opens the session."""
+
+    def receive(self, node: int, content: RecordDict) -> None:
+        """Take a node's answer to the present phase; raise `MessageError` if it is none."""
+
+    def close(self) -> Questions | GroupSum:
+        """End the present phase, now that every node has answered or never will.
+
+        Returns
+        -------
+        Questions or GroupSum
+            What to ask next, or the sum.
+
+        Raises
+        ------
+        FederationError
+            If the session cannot go on; it is then over, and nothing is known of any update.
+        """
+
+
+def secure_record(content: RecordDict, name: str, most: int) -> dict[str, object]:
+    """Return a record of settings in an answer, of at most ``most`` bytes of text and bytes.
+
+    Raises
+    ------
+    MessageError
+        *schema* if it is not there, *size* if it is larger.
+    """
+    record = content.get(name)
+    if not isinstance(record, ConfigRecord):
+        raise MessageError("schema", f"the answer has no record {name!r}")
+    values: dict[str, object] = dict(record.items())
+    size = sum(_size(value) for value in values.values())
+    if size > most:
+        raise MessageError("size", f"record {name!r} has {size} bytes, at most {most} are accepted")
+    return values
+
+
+def check_names(content: RecordDict, *names: str) -> None:
+    """Refuse an answer with records that nobody asked for (*schema*)."""
+    for name in content:
+        if name not in names:
+            raise MessageError("schema", f"the answer has an unknown record {name[:40]!r}")
+
+
+def array_of(content: RecordDict, name: str, key: str) -> object:
+    """Return the one array of a record (*schema*)."""
+    record = content.get(name)
+    if not isinstance(record, ArrayRecord) or list(record) != [key]:
+        raise MessageError("schema", f"the answer has no record {name!r} with one array {key!r}")
+    return record[key]
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    return 8 * len(value) if isinstance(value, list) else 8
