@@ -29,22 +29,22 @@ class Held:
 
 
 def sealed(
-    session: bytes, ends: tuple[int, int], *, private: Secret, public: bytes, held: Held
+    session: bytes, ends: tuple[int, int], *, end: masks.Agreement, public: bytes, held: Held
 ) -> bytes:
     """Return the box that carries ``held`` from the first of ``ends`` to the second."""
     info = encoded("box", session, *ends)
-    key = masks.agreed_key(private, public, info)
+    key = end.key(public, info)
     content = held.of_seed.reveal() + held.of_key.reveal()
     return AESGCM(key.reveal()).encrypt(_NONCE, content, info)
 
 
 def opened(
-    session: bytes, ends: tuple[int, int], *, private: Secret, public: bytes, box: bytes
+    session: bytes, ends: tuple[int, int], *, end: masks.Agreement, public: bytes, box: bytes
 ) -> Held | None:
     """Return what a box carries, or nothing if it is not one for these ends and this session."""
     info = encoded("box", session, *ends)
     try:
-        key = masks.agreed_key(private, public, info)
+        key = end.key(public, info)
         content = AESGCM(key.reveal()).decrypt(_NONCE, box, info)
         parts = content[: shamir.SHARE_BYTES], content[shamir.SHARE_BYTES :]
         for part in parts:

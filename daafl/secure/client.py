@@ -61,7 +61,10 @@ class Advertising:
         MessageError
             ``swapped_key`` if the server changed this node's keys, or as `Group.of`.
         """
-        group = Group.of(self.terms, cohort.advertisements())
+        return self.share_in(Group.of(self.terms, cohort.advertisements()))
+
+    def share_in(self, group: Group) -> tuple[Sharing, SealedShares]:
+        """Return the same for a group whose signatures are verified already."""
         node = self.keys.node
         if group.members.get(node) != self.advertisement:
             raise MessageError("swapped_key", f"the cohort holds other keys of node {node}")
@@ -70,11 +73,12 @@ class Advertising:
         points = [group.points[other] for other in neighbours]
         of_seed = shamir.shared(seed, points, group.degree.threshold)
         of_key = shamir.shared(self.keys.mask_key, points, group.degree.threshold)
+        end = masks.Agreement(self.keys.share_key)
         sealed = tuple(
             boxes.sealed(
                 group.session,
                 (node, other),
-                private=self.keys.share_key,
+                end=end,
                 public=group.members[other].share_key,
                 held=boxes.Held(
                     *(Secret(shamir.share_to_bytes(x[point])) for x in (of_seed, of_key))
@@ -117,12 +121,12 @@ class Sharing:
             raise MessageError(
                 "schema", f"{len(delivery.boxes)} boxes arrived from {len(peers)} neighbours"
             )
-        held = {}
+        held, end = {}, masks.Agreement(self.keys.share_key)
         for other, box in zip(peers, delivery.boxes, strict=True):
             shares = boxes.opened(
                 group.session,
                 (other, node),
-                private=self.keys.share_key,
+                end=end,
                 public=group.members[other].share_key,
                 box=box,
             )
@@ -140,10 +144,10 @@ class Sharing:
         """Return its own mask, and those of its pairs: the lower node of a pair adds."""
         group, node = self.group, self.keys.node
         yield masks.derived(self.seed, masks.own_info(group.session, node)), True
+        end = masks.Agreement(self.keys.mask_key)
         for other in peers:
-            public = group.members[other].mask_key
             info = masks.pair_info(group.session, node, other)
-            yield masks.agreed_key(self.keys.mask_key, public, info), node < other
+            yield end.key(group.members[other].mask_key, info), node < other
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ class Confirming:
             ``quorum`` if too few confirmed the same list, ``unknown_node`` if one who is not on
             it did, ``signature`` if one confirmed another list.
         """
-        group, node = self.group, self.keys.node
+        group = self.group
         num_confirmed = len(frozenset(confirmations.nodes))  # each counts once
         if num_confirmed < group.degree.quorum:
             raise MessageError(
@@ -216,6 +220,11 @@ class Confirming:
         content = group.survivors(group.participants(self.participants), self.survivors)
         for other, signature in zip(confirmations.nodes, confirmations.signatures, strict=True):
             group.terms.check_signed(other, content, signature, "list of survivors")
+        return self.revelation()
+
+    def revelation(self) -> Revelation:
+        """Return the shares without looking at confirmations: safe once `reveal` would be."""
+        group, node, alive = self.group, self.keys.node, frozenset(self.survivors)
         seeds_of = tuple(other for other in self.held if other in alive)
         keys_of = tuple(other for other in self.held if other not in alive)
         seed_shares = tuple(self.held[other].of_seed.reveal() for other in seeds_of)

@@ -73,7 +73,7 @@ class Policy:
     Notes
     -----
     Whatever ``server`` says, nodes refuse swapped keys, forged lists, two lists at once and too few
-    survivors, and no honest node's two secrets are both recovered. What a server that lies can reach
+    survivors, and no honest node's two secrets are both recovered. What a lying server can reach
     against a ``curious`` policy is the sum of a part of the group instead of all of it: a part in
     which each node still has ``threshold`` neighbours that are corrupt or in the part. The default
     is ``curious``, the model of the published cost figures; choose ``malicious`` for more than a

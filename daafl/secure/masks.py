@@ -61,25 +61,45 @@ def check_public(public: bytes) -> None:
         raise MessageError("key", "an X25519 public key is malformed or of small order")
 
 
-def agreed_key(private: Secret, public: bytes, info: bytes) -> Secret:
-    """Return the 32-byte key that the owner of ``private`` shares with the owner of ``public``.
+class Agreement:
+    """One end of many key agreements: reading a private key costs as much as agreeing with it.
 
     Parameters
     ----------
-    info
-        What the key is for; different for every use.
-
-    Raises
-    ------
-    MessageError
-        With reason ``key`` if ``public`` is not a point that a key can have.
+    private
+        X25519 private key.
     """
-    try:
-        point = X25519PublicKey.from_public_bytes(public)
-        common = X25519PrivateKey.from_private_bytes(private.reveal()).exchange(point)
-    except ValueError:
-        raise MessageError("key", "an X25519 public key is malformed or of small order") from None
-    return derived(Secret(common), info)
+
+    __slots__ = ("_private",)
+
+    def __init__(self, private: Secret) -> None:
+        self._private = X25519PrivateKey.from_private_bytes(private.reveal())
+
+    def key(self, public: bytes, info: bytes) -> Secret:
+        """Return the 32-byte key that this end shares with the owner of ``public``.
+
+        Parameters
+        ----------
+        info
+            What the key is for; different for every use.
+
+        Raises
+        ------
+        MessageError
+            With reason ``key`` if ``public`` is not a point that a key can have.
+        """
+        try:
+            common = self._private.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError:
+            raise MessageError(
+                "key", "an X25519 public key is malformed or of small order"
+            ) from None
+        return derived(Secret(common), info)
+
+
+def agreed_key(private: Secret, public: bytes, info: bytes) -> Secret:
+    """Return the key that the owner of ``private`` shares with that of ``public``, once."""
+    return Agreement(private).key(public, info)
 
 
 def derived(secret: Secret, info: bytes) -> Secret:

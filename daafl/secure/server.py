@@ -128,7 +128,7 @@ class Inputs:
 
     def __init__(self, group: Group, commitments: dict[int, bytes]) -> None:
         self.group = group
-        self._commitments = commitments
+        self.commitments = commitments
         self._listed = group.participants(tuple(commitments))
         self._total: Words = np.zeros(group.terms.length, np.uint32)
         self._signed: dict[int, tuple[bytes, bytes]] = {}
@@ -136,7 +136,7 @@ class Inputs:
     def receive(self, message: MaskedInput) -> None:
         """Add a node's masked vector, or raise `MessageError`."""
         node, group = message.node, self.group
-        check_expected(node, self._commitments)
+        check_expected(node, self.commitments)
         check_first(node, self._signed)
         if message.words.shape != self._total.shape:
             raise MessageError(
@@ -160,7 +160,7 @@ class Inputs:
             signed = [self._signed[x] for x in group.neighbours(node) if x in self._signed]
             inputs, signatures = (tuple(column) for column in zip(*signed, strict=True))
             messages[node] = Survivors(survivors, inputs, signatures)
-        return Confirming(group, self._commitments, self._total, survivors), messages
+        return Confirming(group, self.commitments, self._total, survivors), messages
 
 
 class Confirming:

@@ -8,7 +8,7 @@ wrong shares are corrected and named, and a node that shared something else is n
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -31,7 +31,8 @@ class MaskedSum:
     nodes
         The survivors.
     wrong_holders
-        Nodes that revealed a share which was found to be wrong.
+        Nodes that revealed a share which was found to be wrong; the fault is theirs or that of who
+        gave it to them, which nobody else can tell.
     """
 
     words: Words = field(repr=False)
@@ -64,7 +65,7 @@ class Revealing:
     ) -> None:
         self.group = group
         self._commitments = commitments
-        self._total = total
+        self.total = total
         self._survivors = frozenset(survivors)
         self._lost = frozenset(commitments) - self._survivors
         self._waited = set(confirmed)
@@ -98,6 +99,18 @@ class Revealing:
         Raises
         ------
         FederationError
+            As `recovered`.
+        """
+        secrets, wrong = self.recovered()
+        masks.add_masks(self.total, self.masks_left(secrets))
+        return MaskedSum(self.total, tuple(sorted(self._survivors)), wrong)
+
+    def recovered(self) -> tuple[dict[int, Secret], tuple[int, ...]]:
+        """Return the seed of each survivor and the key of each lost node, and who was wrong.
+
+        Raises
+        ------
+        FederationError
             Naming the nodes whose secret could not be recovered: too few of its neighbours
             answered, or it shared something else than it used.
         """
@@ -117,9 +130,7 @@ class Revealing:
                 f"the masks of nodes {failed[:20]} cannot be taken off: fewer than "
                 f"{self.group.degree.threshold} right shares arrived for each"
             )
-        masks.add_masks(self._total, self._masks(secrets))
-        holders = tuple(node for node, point in self.group.points.items() if point in wrong)
-        return MaskedSum(self._total, tuple(sorted(self._survivors)), holders)
+        return secrets, tuple(n for n, point in self.group.points.items() if point in wrong)
 
     def _is_of(self, owner: int, secret: Secret) -> bool:
         """Return whether a secret is the one that its owner made something public of."""
@@ -129,14 +140,14 @@ class Revealing:
             return hmac.compare_digest(found, self._commitments[owner])
         return masks.public_key(secret) == group.members[owner].mask_key
 
-    def _masks(self, secrets: dict[int, Secret]) -> Iterator[tuple[Secret, bool]]:
-        """Return every mask left in the sum, with the sign that takes it off."""
+    def masks_left(self, secrets: Mapping[int, Secret]) -> Iterator[tuple[Secret, bool]]:
+        """Yield the key of every mask left in the sum, and whether adding it takes it off."""
         group = self.group
         for node in sorted(self._survivors):
             yield masks.derived(secrets[node], masks.own_info(group.session, node)), False
         for lost in sorted(self._lost):
+            end = masks.Agreement(secrets[lost])
             for node in group.neighbours(lost):
                 if node in self._survivors:
                     info = masks.pair_info(group.session, node, lost)
-                    key = masks.agreed_key(secrets[lost], group.members[node].mask_key, info)
-                    yield key, node > lost
+                    yield end.key(group.members[node].mask_key, info), node > lost
