@@ -15,7 +15,7 @@ from daafl.clients.identity import Identity, identity
 from daafl.clients.masked import answer_masked
 from daafl.clients.model_records import model_record, received_model, received_pair
 from daafl.clients.replies import Sign, assignment_of, reportable, telemetry, training_reply
-from daafl.clients.security import NodeSecurity
+from daafl.clients.security import KeysOf
 from daafl.clients.sensors import SIMULATED, Sensors, measured
 from daafl.clients.work import Work
 from daafl.errors import ConfigError, MessageError
@@ -41,7 +41,7 @@ from daafl.messages import (
     Assignment,
     Hello,
 )
-from daafl.secure.settings import MaskedSums
+from daafl.secure.settings import MaskedSums, Security
 from daafl.secure.signing import signature
 from daafl.secure.work import bytes_hash
 from daafl.store.node_store import NodeStore
@@ -56,7 +56,8 @@ def client_app(
     node_store: Path | None = None,
     mods: Sequence[Mod] = (),
     sensors: Sensors = SIMULATED,
-    security: NodeSecurity | None = None,
+    secure: Security | None = None,
+    keys: KeysOf | None = None,
 ) -> ClientApp:
     """Return the app that nodes of a federation run to train a task.
 
@@ -77,9 +78,11 @@ def client_app(
     sensors
         What nodes measure about themselves; see `daafl.clients.sensors`. Readings travel with
         every training, evaluation, probe and vote.
-    security
-        How updates leave the node, signed or hidden in sums, and the keys for it; ``None`` for
-        in the clear. It then answers no other kind of training.
+    secure
+        How updates leave the node, signed or hidden in sums; ``None`` for in the clear. It answers
+        no other kind of training.
+    keys
+        The node's keys, where updates are signed or hidden.
 
     Examples
     --------
@@ -92,13 +95,15 @@ def client_app(
     >>> Hello.from_record(reply.content["config"]).node
     7
     """
-    node = _Node(task, NodeStore(node_store) if node_store is not None else None, sensors, security)
+    if (secure is None) != (keys is None):
+        raise ConfigError("secure and keys go together: give client_app both of them or neither")
+    node = _Node(task, NodeStore(node_store) if node_store is not None else None, sensors, keys)
     app = ClientApp(mods=list(mods))
-    if security is not None and isinstance(security.settings, MaskedSums):
+    if keys is not None and isinstance(secure, MaskedSums):
         answer_masked(
             app,
-            security,
-            security.settings,
+            secure,
+            keys,
             do=node.worked,
             layout=lambda: node.layout,
             store=node.store,
@@ -121,12 +126,12 @@ class _Node:
         task: Task | Callable[[], Task],
         store: NodeStore | None,
         sensors: Sensors,
-        security: NodeSecurity | None,
+        keys: KeysOf | None,
     ) -> None:
         self._task = task
         self._sensors = sensors
         self.store = store
-        self._security = security
+        self._keys = keys
         self._made: TorchTrainer | None = None
 
     def train(self, message: Message, context: Context) -> Message:
@@ -146,7 +151,7 @@ class _Node:
             start_s=start_s,
             store=self.store,
             sensors=self._sensors,
-            sign=self._sign(work),
+            sign=self._sign(work, context),
             claim=work.claim,
         )
 
@@ -232,11 +237,11 @@ class _Node:
         )
         return Message(RecordDict({CONFIG: hello.to_record()}), reply_to=message)
 
-    def _sign(self, work: Work) -> Sign | None:
+    def _sign(self, work: Work, context: Context) -> Sign | None:
         """Return what signs an update of this node; ``None`` where nodes have no keys."""
-        if self._security is None:
+        if self._keys is None:
             return None
-        node_identity = self._security.identity_of(work.who.node)
+        node_identity = self._keys(context).identity
         model_hash = bytes_hash(work.received.packed.data)
         return lambda envelope, content: signature(node_identity, envelope, model_hash, content)
 

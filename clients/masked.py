@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 from daafl.clients.identity import identity
 from daafl.clients.memory import next_sequence
 from daafl.clients.replies import reportable, telemetry
-from daafl.clients.security import NodeSecurity
+from daafl.clients.security import KeysOf
 from daafl.clients.sensors import Sensors, measured
 from daafl.clients.work import Work
 from daafl.errors import MessageError
@@ -66,8 +66,8 @@ T = TypeVar("T", Cohort, Delivery, Survivors, Confirmations)
 
 def answer_masked(
     app: ClientApp,
-    security: NodeSecurity,
     settings: MaskedSums,
+    keys: KeysOf,
     *,
     do: Do,
     layout: Callable[[], Layout],
@@ -80,8 +80,8 @@ def answer_masked(
     ----------
     app
         Gets five handlers.
-    security, settings
-        The node's side of the federation.
+    settings, keys
+        What is asked of a sum, and the node's keys.
     do
         Trains the model in a message.
     layout
@@ -91,7 +91,7 @@ def answer_masked(
     sensors
         What the node measures about itself.
     """
-    node = _MaskedNode(security, settings, do, layout, store, sensors)
+    node = _MaskedNode(settings, keys, do, layout, store, sensors)
     app.query(QUERY_KEYS.removeprefix("query."))(node.keys)
     app.query(QUERY_SHARES.removeprefix("query."))(node.shares)
     app.train(TRAIN_MASKED.removeprefix("train."))(node.masked)
@@ -102,15 +102,15 @@ def answer_masked(
 class _MaskedNode:
     def __init__(
         self,
-        security: NodeSecurity,
         settings: MaskedSums,
+        keys: KeysOf,
         do: Do,
         layout: Callable[[], Layout],
         store: NodeStore | None,
         sensors: Sensors,
     ) -> None:
-        self._security = security
         self._settings = settings
+        self._keys = keys
         self._do = do
         self._layout = layout
         self._store = store
@@ -120,9 +120,9 @@ class _MaskedNode:
         """Begin a session and return two fresh public keys."""
         assignment = Assignment.from_record(_record(message, CONFIG))
         asked = Fields.of(dict(_record(message, SECURE)), "the opening of a masked sum")
-        who = identity(context).node
+        who, keys = identity(context).node, self._keys(context)
         terms = Terms(
-            roster=self._security.roster,
+            roster=keys.roster,
             branch=assignment.branch,
             round=assignment.version,
             attempt=asked.integer(ATTEMPT),
@@ -132,9 +132,9 @@ class _MaskedNode:
             policy=self._settings.policy,
         )
         asked.end()
-        self._check_federation(assignment)
+        self._check_federation(assignment, keys.roster.federation)
         _check_new(context, terms)
-        node = Node(terms, who, self._security.identity_of(who))
+        node = Node(terms, who, keys.identity)
         reply = _reply(message, node.advertisement.to_dict())
         self._put_aside(context, node)
         return reply
@@ -202,12 +202,12 @@ class _MaskedNode:
         node = self._take_up(context)
         return _reply(message, node.reveal(_parsed(message, Confirmations)).to_dict())
 
-    def _check_federation(self, assignment: Assignment) -> None:
-        if assignment.federation != self._security.roster.federation:
+    def _check_federation(self, assignment: Assignment, federation: str) -> None:
+        if assignment.federation != federation:
             raise MessageError(
                 "federation",
                 f"the coordinator speaks for federation {assignment.federation!r}, this node's "
-                f"roster is that of {self._security.roster.federation!r}",
+                f"roster is that of {federation!r}",
             )
         digest = self._layout().digest
         if assignment.layout != digest:
@@ -241,13 +241,8 @@ class _MaskedNode:
         record = context.state.pop(_SESSION, None)
         if not isinstance(record, ConfigRecord):
             raise MessageError("phase", "this node has no masked sum that it takes part in")
-        who = identity(context).node
-        return resumed(
-            dict(record),
-            self._security.roster,
-            self._settings.policy,
-            self._security.identity_of(who),
-        )
+        keys = self._keys(context)
+        return resumed(dict(record), keys.roster, self._settings.policy, keys.identity)
 
 
 def _check_new(context: Context, terms: Terms) -> None:

@@ -1,31 +1,47 @@
-"""What a node of a federation with identities holds: its key, the roster, and its own settings."""
+"""What a node of a federation with keys holds: its own, and the roster of all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from flwr.app import Context
+
+from daafl.clients.identity import identity
 from daafl.secure.identity import Identity
 from daafl.secure.roster import Roster
-from daafl.secure.settings import Security
+from daafl.secure.simulated import SimulatedKeys
 
 
 @dataclass(frozen=True)
-class NodeSecurity:
-    """A node's side of a federation in which updates are signed or hidden.
+class NodeKeys:
+    """A node's key and the keys of its federation.
 
-    All of it comes from the node's own configuration, nothing from the coordinator.
+    Both come from the node's own configuration, nothing from the coordinator.
 
     Parameters
     ----------
-    settings
-        How updates leave the node. It answers questions of this protocol only.
+    identity
+        The node's key.
     roster
         Who belongs to the federation, verified.
-    identity_of
-        Returns the key of a node, by number; a real node has one, a simulated process many.
     """
 
-    settings: Security
-    roster: Roster
-    identity_of: Callable[[int], Identity] = field(repr=False)
+    identity: Identity
+    roster: Roster = field(repr=False)
+
+
+KeysOf = Callable[[Context], NodeKeys]
+"""Returns the keys of the node that has a `Context`; a process may play many nodes."""
+
+
+@dataclass(frozen=True)
+class KeysOfSimulated:
+    """Gives every simulated node the key that its partition has."""
+
+    keys: SimulatedKeys
+    roster: Roster = field(repr=False)
+
+    def __call__(self, context: Context) -> NodeKeys:
+        """Return the keys of a simulated node."""
+        return NodeKeys(self.keys.identity(identity(context).node), self.roster)

@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import Strategy
 from daafl.autonomy.policy import Loop
 from daafl.clients import client_app
 from daafl.clients.cohorts import TaskCohorts
-from daafl.clients.security import NodeSecurity
+from daafl.clients.security import KeysOfSimulated
 from daafl.errors import ConfigError, DaaflError
 from daafl.judging import evaluation, pooled_baseline
 from daafl.learning.choice import Method
@@ -31,7 +31,8 @@ from daafl.observability.progress import progress as shown_progress
 from daafl.observability.report import report_html
 from daafl.reopening import MODEL, last_checkpoint, reopened
 from daafl.run_result import RunResult
-from daafl.secure.settings import Protection, Security
+from daafl.secure.roster import Roster
+from daafl.secure.settings import Security
 from daafl.secure.simulated import SimulatedKeys
 from daafl.simulation import InProcessGrid
 from daafl.simulation.attacks import Attack
@@ -189,11 +190,11 @@ def run(
             "exchange 'summed' cannot be used: nodes that attack, or whose messages are changed on "
             "the way, send updates of their own, and only sums are seen; use exchange 'plain'"
         )
-    keys, protection, security = SimulatedKeys.new(), None, None
+    keys, roster = None, None
     if secure is not None:
-        roster = keys.roster(Settings().federation, num_nodes)
-        protection = Protection(secure, roster)
-        security = NodeSecurity(secure, roster, keys.identity)
+        simulated_keys = SimulatedKeys.new()
+        roster = simulated_keys.roster(Settings().federation, num_nodes)
+        keys = KeysOfSimulated(simulated_keys, roster)
     # A task that raises here is not the grid's fault: made first, it is told as it is.
     cohorts = TaskCohorts(
         stage.task,
@@ -204,10 +205,10 @@ def run(
     )
     try:
         simulated = grid(
-            client_app(stage.task, mods=stage.mods, security=security),
+            client_app(stage.task, mods=stage.mods, secure=secure, keys=keys),
             num_nodes,
             fleet=stage.world,
-            cohorts=cohorts if security is None else None,
+            cohorts=cohorts if secure is None else None,
             is_registered=num_nodes > MOST_GREETED,
             workers=workers,
         )
@@ -221,7 +222,8 @@ def run(
             strategy=strategy,
             pacing=pacing,
             exchange=exchange,
-            protection=protection,
+            secure=secure,
+            roster=roster,
             training=training,
             loops=loops,
             stopping=stopping,
@@ -248,7 +250,8 @@ def train_on(
     strategy: Strategy | ServerOptimizer | None = None,
     pacing: Pacing | None = None,
     exchange: ExchangeName = "plain",
-    protection: Protection | None = None,
+    secure: Security | None = None,
+    roster: Roster | None = None,
     training: LocalTraining | None = None,
     loops: Sequence[Loop] | None = None,
     stopping: EarlyStopping | None = None,
@@ -274,9 +277,9 @@ def train_on(
     ----------
     grid
         Where the nodes are.
-    protection
-        How updates are signed or hidden, and the roster of those who may send some; ``None`` for
-        in the clear. The nodes must be set up for the same.
+    secure, roster
+        How updates are signed or hidden, and who may send some, verified; ``None`` for in the
+        clear. The nodes must be set up for the same.
     min_nodes, node_timeout_s
         Nodes that must answer, and how long to wait for them at the start.
     attackers
@@ -304,7 +307,8 @@ def train_on(
         strategy,
         pacing=pacing,
         exchange=exchange,
-        protection=protection,
+        secure=secure,
+        roster=roster,
         training=training,
         loops=loops,
         stopping=stopping,

@@ -25,7 +25,8 @@ from daafl.errors import ConfigError, DaaflError
 from daafl.learning.layout import Layout
 from daafl.loops import default_loops
 from daafl.observability.events import Observer, RunSummary, Status
-from daafl.secure.settings import Protection
+from daafl.secure.roster import Roster
+from daafl.secure.settings import Security
 from daafl.store.checkpoint import Checkpoint, Checkpoints
 from daafl.strategies.assignment import LocalTraining
 from daafl.strategies.clock import WallClock, clock_of
@@ -72,9 +73,9 @@ class Autonomous(Strategy):
         ``plain``: every node sends its own update. ``summed``: a cohort is asked as a whole and
         answers with the mean of its updates, on a grid that trains cohorts; for parts that need
         nothing else.
-    protection
-        How updates are signed or hidden, and the roster of those who may send some; ``None`` for
-        in the clear.
+    secure, roster
+        How updates are signed or hidden, and who may send some, verified; ``None`` for in the
+        clear.
     observers
         Told about every step.
     journal
@@ -104,7 +105,8 @@ class Autonomous(Strategy):
         overrides: Sequence[Override] = (),
         select: Selection = uniform,
         exchange: ExchangeName = "plain",
-        protection: Protection | None = None,
+        secure: Security | None = None,
+        roster: Roster | None = None,
         observers: Sequence[Observer] = (),
         journal: Path | None = None,
         knowledge: Path | None = None,
@@ -121,11 +123,12 @@ class Autonomous(Strategy):
             overrides=overrides,
             select=select,
             exchange=exchange,
-            protection=protection,
+            secure=secure,
         )
         self.name = self._design.name
         self.regime = self._design.regime
         self.absent = self._design.absent
+        self._roster = roster
         self._stopping = stopping or EarlyStopping()
         self._observers = tuple(observers)
         self._journal = journal
@@ -199,6 +202,7 @@ class Autonomous(Strategy):
             timeout_s=min(timeout, NO_DEADLINE_S),
             train_config=train_config,
             evaluate_fn=evaluate_fn,
+            roster=self._roster,
         )
         if resume_from is not None:
             self.check_same_run(resume_from, layout)

@@ -10,8 +10,10 @@ from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from daafl.autonomy.beliefs import Beliefs
+from daafl.errors import ConfigError
 from daafl.learning.layout import Layout, Packed
 from daafl.observability.events import Observer
+from daafl.secure.roster import Roster as Keys
 from daafl.strategies.assignment import node_settings, same_for_all
 from daafl.strategies.branch import Branch
 from daafl.strategies.clock import Clock
@@ -48,6 +50,8 @@ class Job:
         Seconds a node has to answer at most.
     train_config, evaluate_fn
         As Flower has them.
+    roster
+        Keys of the nodes; ``None`` where they have none.
     """
 
     layout: Layout
@@ -56,6 +60,7 @@ class Job:
     timeout_s: float
     train_config: ConfigRecord | None
     evaluate_fn: EvaluateFn | None
+    roster: Keys | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def composed(
     )
     mailbox = Mailbox(grid, clock)
     roster = _roster(design, job, grid, mailbox)
-    exchange = _exchange(design, layout, grid, mailbox)
+    exchange = _exchange(design, layout, grid, mailbox, job.roster)
     examiner = Examiner(layout, settings.seed)
     collector = Collector(
         terms, mailbox=mailbox, exchange=exchange, roster=roster, examiner=examiner
@@ -169,11 +174,19 @@ def composed(
     )
 
 
-def _exchange(design: Design, layout: Layout, grid: Grid, mailbox: Mailbox) -> Exchange:
+def _exchange(
+    design: Design, layout: Layout, grid: Grid, mailbox: Mailbox, roster: Keys | None
+) -> Exchange:
     federation = design.settings.federation
-    if design.protection is not None:
+    if design.secure is not None:
+        if roster is None:
+            raise ConfigError(
+                f"secure={design.secure.name} needs a roster of the nodes' keys; make one with "
+                "`daafl keys`"
+            )
         return protected_exchange(
-            design.protection,
+            design.secure,
+            roster,
             layout,
             federation=federation,
             seed=design.settings.seed,

@@ -16,14 +16,14 @@ from daafl.autonomy.hub import Hub
 from daafl.autonomy.plan import Knob, Plan, Scope
 from daafl.autonomy.policy import Loop
 from daafl.errors import ConfigError
-from daafl.secure.settings import Protection
+from daafl.secure.settings import Security
 from daafl.strategies.assignment import LOCAL_KNOBS, LocalTraining
 from daafl.strategies.exchange import PlainExchange
 from daafl.strategies.flower_optimizer import FlowerOptimizer
 from daafl.strategies.monitor import check_observable
 from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.pacing import PACING_KNOBS, Pacing
-from daafl.strategies.protected import check_protected, offer_of
+from daafl.strategies.protected import check_secure, offer_of
 from daafl.strategies.regime import Offer, Regime, Requirement, standing_down
 from daafl.strategies.schedule import Override, check_overrides
 from daafl.strategies.selection import Selection
@@ -44,7 +44,7 @@ class Design:
     ----------
     name, optimizer
         The strategy's name, and the server optimiser that it is or that adapts it.
-    pacing, training, settings, overrides, select, exchange, protection
+    pacing, training, settings, overrides, select, exchange, secure
         As given to `Autonomous`.
     loops, absent
         Loops that run, and per loop that cannot the reason in words.
@@ -64,7 +64,7 @@ class Design:
     overrides: tuple[Override, ...]
     select: Selection
     exchange: ExchangeName
-    protection: Protection | None
+    secure: Security | None
     loops: tuple[Loop, ...]
     absent: Mapping[str, str]
     regime: Regime
@@ -98,7 +98,7 @@ def designed(
     overrides: Sequence[Override],
     select: Selection,
     exchange: ExchangeName = "plain",
-    protection: Protection | None = None,
+    secure: Security | None = None,
 ) -> Design:
     """Return the design of a run; parts that cannot run in its regime are left out.
 
@@ -114,9 +114,9 @@ def designed(
     if exchange not in OFFERS:
         raise ConfigError(f"exchange is {exchange!r}, but must be one of {', '.join(OFFERS)}")
     offer = OFFERS[exchange]
-    if protection is not None:
-        check_protected(protection.settings, exchange=exchange, pacing=pacing, overrides=overrides)
-        offer = offer_of(protection.settings)
+    if secure is not None:
+        check_secure(secure, exchange=exchange, pacing=pacing, overrides=overrides)
+        offer = offer_of(secure)
     regime = Regime.of(offer, pacing)
     lacking = Requirement(individuals=optimizer.needs == "individuals").lacking(regime)
     if lacking:
@@ -138,7 +138,7 @@ def designed(
         overrides=tuple(overrides),
         select=select,
         exchange=exchange,
-        protection=protection,
+        secure=secure,
         loops=running,
         absent=absent,
         regime=regime,
@@ -154,7 +154,7 @@ def designed(
                 overrides,
                 _name_of(select),
                 exchange,
-                None if protection is None else [protection.settings.name, protection.settings],
+                None if secure is None else [secure.name, secure],
             ],
             running,
         ),

@@ -8,7 +8,8 @@ from flwr.app import ArrayRecord
 
 from daafl.errors import ConfigError
 from daafl.learning.layout import Layout, Packed
-from daafl.secure.settings import MaskedSums, Protection, Security
+from daafl.secure.roster import Roster
+from daafl.secure.settings import MaskedSums, Security
 from daafl.strategies.clock import Clock
 from daafl.strategies.exchange import Exchange, Member, PlainExchange
 from daafl.strategies.masked_session import MaskedSession, Round
@@ -27,7 +28,8 @@ def offer_of(settings: Security) -> Offer:
 
 
 def protected_exchange(
-    protection: Protection,
+    settings: Security,
+    roster: Roster,
     layout: Layout,
     *,
     federation: str,
@@ -40,8 +42,10 @@ def protected_exchange(
 
     Parameters
     ----------
-    protection
-        How updates travel, and who belongs to the federation.
+    settings
+        How updates travel.
+    roster
+        Who belongs to the federation, verified.
     layout
         Layout of the model.
     federation, seed
@@ -56,7 +60,6 @@ def protected_exchange(
     ConfigError
         If the roster is another federation's.
     """
-    settings, roster = protection.settings, protection.roster
     if roster.federation != federation:
         raise ConfigError(
             f"the roster is that of federation {roster.federation!r}, the run is that of "
@@ -81,7 +84,7 @@ def protected_exchange(
     )
 
 
-def check_protected(
+def check_secure(
     settings: Security, *, exchange: str, pacing: Pacing, overrides: Sequence[Override]
 ) -> None:
     """Refuse what cannot work with updates that travel so, apart from optimiser and loops.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, TypeAlias
 
 from daafl.errors import ConfigError
 from daafl.secure.graph import MIN_NODES, Policy
 from daafl.secure.quantisation import Quantiser
-from daafl.secure.roster import Roster
 
 MIN_GROUP: Final = 3
 
@@ -80,22 +79,6 @@ class MaskedSums:
 
 Security: TypeAlias = SignedUpdates | MaskedSums
 """What a run may be given as ``secure``."""
-
-
-@dataclass(frozen=True)
-class Protection:
-    """The coordinator's side of a federation in which updates are signed or hidden.
-
-    Parameters
-    ----------
-    settings
-        How updates travel.
-    roster
-        Who belongs to the federation, verified.
-    """
-
-    settings: Security
-    roster: Roster = field(repr=False)
 
 
 def check_group_size(size: int | None) -> None:
