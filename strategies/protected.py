@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord
 
 from daafl.errors import ConfigError
 from daafl.learning.layout import Layout, Packed
+from daafl.secure.graph import chosen
 from daafl.secure.roster import Roster
 from daafl.secure.settings import MaskedSums, Security
 from daafl.strategies.clock import Clock
@@ -102,6 +103,7 @@ def check_secure(
         )
     if not isinstance(settings, MaskedSums):
         return
+    chosen(max(settings.group_size or pacing.concurrency, 1), settings.policy)
     for knob, found, needed, why in (
         ("max_staleness", pacing.max_staleness, 0, "a sum is over updates of one model"),
         ("refill", pacing.refill, "step", "a sum is agreed on by nodes that start together"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, TypeAlias
 
 from daafl.errors import ConfigError
-from daafl.secure.graph import MIN_NODES, Policy
+from daafl.secure.graph import MIN_NODES, Policy, chosen
 from daafl.secure.quantisation import Quantiser
 
 MIN_GROUP: Final = 3
@@ -60,6 +60,8 @@ class MaskedSums:
         check_group_size(self.group_size)
         if not 0 < self.value_range < 1e6:
             raise ConfigError(f"value_range is {self.value_range}; it must be above 0, below 1e6")
+        if self.group_size is not None:
+            chosen(self.group_size, self.policy)
         _ = self.policy
 
     @property
