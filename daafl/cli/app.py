@@ -24,9 +24,11 @@ from typing import Final, NoReturn
 import click
 
 from daafl import __version__
+from daafl.cli.audit import audit
 from daafl.cli.completion import completion
 from daafl.cli.ending import Terminated
 from daafl.cli.explaining import explain
+from daafl.cli.keys import keys
 from daafl.cli.listing import list_choices
 from daafl.cli.replaying import replay
 from daafl.cli.reporting import report
@@ -50,6 +52,8 @@ TERMINATED: Final = 143
     daafl list                          everything that can be chosen
     daafl report                        write the newest run's report again
     daafl explain                       what it decided, why, and what came of it
+    daafl keys                          who belongs to a federation, by signed keys
+    daafl audit verify                  whether a log is as it was written
     """,
     epilog="`daafl COMMAND --help` has examples of each.",
 )
@@ -64,6 +68,8 @@ app.add_command(report)
 app.add_command(explain)
 app.add_command(replay)
 app.add_command(list_choices)
+app.add_command(keys)
+app.add_command(audit)
 app.add_command(completion)
 
 
