@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Final
 
 from flwr.app import Context
 
 from daafl.errors import ConfigError
+
+MAX_NODES: Final = 2**48  # logical ids are below it
 
 
 @dataclass(frozen=True)
@@ -38,19 +41,25 @@ class Identity:
 def identity(context: Context) -> Identity:
     """Return who the node with this `Context` is.
 
-    A node with ``partition-id`` and ``num-partitions`` in its `Context.node_config` has its
-    partition as logical id. One without owns its data: it is partition 0 of 1, and its logical id
-    is a hash of the whole node config, or of Flower's node id if that is empty. Nodes of one
-    federation must therefore have different node configs.
+    What decides is its `Context.node_config`. ``node`` is its logical id: the number under which a
+    roster lists its key. ``partition-id`` and ``num-partitions`` are its part of the data; without
+    them it owns its data and is partition 0 of 1. If there is no ``node``, the partition is the
+    logical id; without that it is a hash of the whole node config, or of Flower's node id if that
+    is empty. Nodes of one federation must therefore have different node configs.
 
     Raises
     ------
     ConfigError
-        If ``partition-id`` and ``num-partitions`` do not go together.
+        If ``node`` is no such number, or ``partition-id`` and ``num-partitions`` do not go
+        together.
     """
     config = context.node_config
+    number = config.get("node")
+    if number is not None and (type(number) is not int or not 0 <= number < MAX_NODES):
+        raise ConfigError(f"the node has node={number!r}; it must be 0 to {MAX_NODES - 1}")
     if "partition-id" not in config:
-        # A pinned signing key, once nodes have one, takes the place of this hash.
+        if number is not None:
+            return Identity(number, 0, 1, 0)
         named = json.dumps(config, sort_keys=True) if config else f"node {context.node_id}"
         digest = hashlib.sha256(named.encode()).digest()
         return Identity(int.from_bytes(digest[:6], "big"), 0, 1, 0)
@@ -65,4 +74,5 @@ def identity(context: Context) -> Identity:
             'must be given, with 0 <= partition-id < num-partitions (--node-config "partition-id=0 '
             'num-partitions=10")'
         )
-    return Identity(partition, partition, num_partitions, num_partitions)
+    logical = partition if number is None else number
+    return Identity(logical, partition, num_partitions, num_partitions)
