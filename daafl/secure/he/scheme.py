@@ -143,7 +143,7 @@ def decrypted(key: HeKey, plain_modulus: int, parts: Sequence[bytes]) -> Chunks:
     with passage() as way:
         for row, part in zip(chunks, parts, strict=True):
             decryptor.decrypt(way.ciphertext(part, plain_modulus), plain)
-            row[:] = encoder.decode_uint64(plain)
+            row[:] = np.fromiter(encoder.decode_uint64(plain), np.int64, DEGREE)
     return chunks
 
 
