@@ -14,6 +14,7 @@ from daafl.autonomy.codec import JSON, encode
 from daafl.autonomy.journal import Journal, read_header
 from daafl.autonomy.knowledge import Knowledge
 from daafl.errors import ConfigError
+from daafl.secure.trail import Trail
 from daafl.store.unbroken import unbroken
 from daafl.strategies.design import Design
 from daafl.strategies.learner import Learner
@@ -30,6 +31,8 @@ class Records:
         What runs; the journal's header tells it apart from others.
     run
         Identity of the run: what was learned under it is not learned again.
+    audit
+        File of the audit log; ``None`` for none. It is never cut back.
     keep_bytes
         Length to cut the journal back to, for a run that resumes; ``None`` begins a new one.
 
@@ -49,17 +52,21 @@ class Records:
         *,
         run: str,
         keep_bytes: int | None = None,
+        audit: Path | None = None,
     ) -> None:
         self.run = run
         self.beliefs: Beliefs = {}
         self.learners: tuple[Learner, ...] = ()
         self.journal_bytes: int | None = None
         self._journal: Journal | None = None
+        self.trail: Trail | None = None
         with ExitStack() as stack:
             if knowledge is not None:
                 known = stack.enter_context(Knowledge.open(knowledge))
                 self.beliefs = known.snapshot()
                 self.learners = (Learner(known, run),)
+            if audit is not None:
+                self.trail = stack.enter_context(Trail(audit))
             if journal is not None:
                 opened = self._opened(journal, design, keep_bytes)
                 self._journal = stack.enter_context(opened)
@@ -74,6 +81,8 @@ class Records:
 
     def sync(self) -> None:
         """Wait until all records are on the disk."""
+        if self.trail is not None:
+            self.trail.sync()
         if self._journal is not None:
             self._journal.sync()
 

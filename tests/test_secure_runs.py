@@ -1,5 +1,6 @@
 """Whole runs whose coordinator sees sums only, or signed updates."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from daafl.messages import (
 from daafl.observability.events import RunInfo, RunSummary, StepRecord
 from daafl.reopening import last_checkpoint
 from daafl.secure import masks
+from daafl.secure.audit import verify
 from daafl.secure.hidden import Secret
 from daafl.secure.settings import MaskedSums, SignedUpdates
 from daafl.secure.simulated import SimulatedKeys
+from daafl.secure.trail import AUDIT
 from daafl.simulation import InProcessGrid
 from daafl.strategies import Override, Pacing, Settings
 
@@ -284,3 +287,27 @@ def test_what_a_sum_cannot_work_with_is_refused(
 def test_keys_and_protection_go_together() -> None:
     with pytest.raises(ConfigError, match="both of them"):
         client_app(Uneven(), secure=MaskedSums())
+
+
+def test_the_audit_log_tells_whose_updates_were_used(
+    tmp_path: Path, nodes: Callable[..., Any]
+) -> None:
+    nodes(tmp_path / "run", lost(TRAIN_MASKED, {2}), secure=MaskedSums())
+    path = tmp_path / "run" / AUDIT
+    assert verify(path).count == 1 + 2 * 2
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines] == [
+        "run_began",
+        *["model_sent", "update_accepted"] * 2,
+    ]
+    assert lines[2]["facts"]["senders"] == "0 1 3 4 5 6 7 8 9"
+
+
+def test_the_audit_log_of_signed_updates_holds_their_signatures(
+    tmp_path: Path, nodes: Callable[..., Any]
+) -> None:
+    nodes(tmp_path / "run", secure=SignedUpdates(), num_rounds=1)
+    lines = [json.loads(line) for line in (tmp_path / "run" / AUDIT).read_text().splitlines()]
+    signatures = {line["facts"].get("signature") for line in lines[2:]}
+    assert len(signatures) == 10
+    assert all(len(bytes.fromhex(signature)) == 64 for signature in signatures)
