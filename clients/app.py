@@ -14,6 +14,7 @@ from daafl import __version__
 from daafl.clients.identity import Identity, identity
 from daafl.clients.masked import answer_masked
 from daafl.clients.model_records import model_record, received_model, received_pair
+from daafl.clients.private import ALIKE, LEDGERS, PrivateTraining, declining, refuse_unprotected
 from daafl.clients.replies import Sign, assignment_of, reportable, telemetry, training_reply
 from daafl.clients.security import KeysOf
 from daafl.clients.sensors import SIMULATED, Sensors, measured
@@ -41,6 +42,7 @@ from daafl.messages import (
     Assignment,
     Hello,
 )
+from daafl.privacy.guarantee import NodePrivacy
 from daafl.secure.settings import MaskedSums, Security
 from daafl.secure.signing import signature
 from daafl.secure.work import bytes_hash
@@ -58,6 +60,8 @@ def client_app(
     sensors: Sensors = SIMULATED,
     secure: Security | None = None,
     keys: KeysOf | None = None,
+    privacy: NodePrivacy | None = None,
+    ledgers: Path | None = None,
 ) -> ClientApp:
     """Return the app that nodes of a federation run to train a task.
 
@@ -83,6 +87,13 @@ def client_app(
         no other kind of training.
     keys
         The node's keys, where updates are signed or hidden.
+    privacy
+        What the node guarantees about its data, such as `daafl.privacy.guarantee.SamplePrivacy`;
+        ``None`` for nothing. It then answers nothing but the greeting and training that its budget
+        pays for.
+    ledgers
+        Folder for the ledgers of simulated nodes; real nodes have theirs in the node store, which
+        privacy needs.
 
     Examples
     --------
@@ -97,8 +108,10 @@ def client_app(
     """
     if (secure is None) != (keys is None):
         raise ConfigError("secure and keys go together: give client_app both of them or neither")
-    node = _Node(task, NodeStore(node_store) if node_store is not None else None, sensors, keys)
-    app = ClientApp(mods=list(mods))
+    private = _private(privacy, node_store, ledgers)
+    store = NodeStore(node_store) if node_store is not None else None
+    node = _Node(task, store, sensors, keys, private)
+    app = ClientApp(mods=list(mods) if private is None else [declining, *mods])
     if keys is not None and isinstance(secure, MaskedSums):
         answer_masked(
             app,
@@ -127,11 +140,13 @@ class _Node:
         store: NodeStore | None,
         sensors: Sensors,
         keys: KeysOf | None,
+        private: PrivateTraining | None,
     ) -> None:
         self._task = task
         self._sensors = sensors
         self.store = store
         self._keys = keys
+        self._private = private
         self._made: TorchTrainer | None = None
 
     def train(self, message: Message, context: Context) -> Message:
@@ -160,9 +175,15 @@ class _Node:
         assignment = self._assignment(message)
         who = identity(context)
         received = received_model(message.content, self._trainer)
+        examples = self._examples(who, context)
+        if self._private is not None:
+            trained = self._private.trained(
+                self._trainer, received.packed, examples, assignment, who
+            )
+            return Work(assignment, who, received, trained, self._private.settings.claim)
         trained = self._trainer.train(
             received.packed,
-            self._examples(who, context),
+            examples,
             assigned_work(assignment),
             assigned_key(assignment, who.node),
         )
@@ -171,6 +192,7 @@ class _Node:
     def evaluate(self, message: Message, context: Context) -> Message:
         """Return the loss and metrics of the model in the message on the node's data."""
         start_s = time.perf_counter()
+        refuse_unprotected(self._private, "an evaluation")
         self._assignment(message)
         received = received_model(message.content, self._trainer)
         examples = self._examples(identity(context), context)
@@ -185,6 +207,7 @@ class _Node:
     def probe(self, message: Message, context: Context) -> Message:
         """Return the log losses that throw-away trainings end at, one for each rate asked for."""
         start_s = time.perf_counter()
+        refuse_unprotected(self._private, "a probe")
         assignment = self._assignment(message)
         rates = _probed_rates(message)
         who = identity(context)
@@ -210,6 +233,7 @@ class _Node:
     def vote(self, message: Message, context: Context) -> Message:
         """Return a ballot on the candidate model in the message; see `daafl.learning.ballot`."""
         start_s = time.perf_counter()
+        refuse_unprotected(self._private, "a vote")
         self._assignment(message)
         who = identity(context)
         trainer = self._trainer
@@ -230,7 +254,7 @@ class _Node:
         who = identity(context)
         hello = Hello(
             node=who.node,
-            num_examples=len(self._examples(who, context)),
+            num_examples=self._public_count(len(self._examples(who, context))),
             layout=self._trainer.layout.digest,
             software=f"daafl {__version__}",
             num_nodes=who.num_nodes,
@@ -262,11 +286,31 @@ class _Node:
             self._made = TorchTrainer(task)
         return self._made
 
+    def _public_count(self, num_examples: int) -> int:
+        """Return how many examples the node says it has."""
+        is_private = self._private is not None and self._private.is_whole_node
+        return ALIKE if is_private else num_examples
+
     def _examples(self, who: Identity, context: Context) -> Examples:
         return self._trainer.task.node_data(who.partition, who.num_partitions, _time_s(context))
 
     def _assignment(self, message: Message) -> Assignment:
         return assignment_of(message, self._trainer.layout.digest)
+
+
+def _private(
+    privacy: NodePrivacy | None, node_store: Path | None, ledgers: Path | None
+) -> PrivateTraining | None:
+    if privacy is None:
+        return None
+    if ledgers is not None:
+        return PrivateTraining(privacy, ledgers, is_simulated=True)
+    if node_store is None:
+        raise ConfigError(
+            f"privacy={privacy.name} needs a node_store: what a node has spent must outlive its "
+            "process"
+        )
+    return PrivateTraining(privacy, node_store / LEDGERS, is_simulated=False)
 
 
 def _time_s(context: Context) -> float:

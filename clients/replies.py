@@ -87,7 +87,8 @@ def training_reply(
     arrays
         The trained model.
     num_examples, loss, steps
-        Examples the node holds, its loss on them before the training, and local steps done.
+        Examples the node holds, its loss on them before the training, and local steps done. Under
+        a guarantee no loss is reported, since it would tell about the examples.
     start_s
         When the work began, by `time.perf_counter`.
     store
@@ -117,7 +118,9 @@ def training_reply(
     )
     content: dict[str, Record] = {
         ARRAYS: arrays,
-        METRICS: metric_record({NUM_EXAMPLES: num_examples, TRAIN_LOSS: reportable(loss)}),
+        METRICS: metric_record(
+            {NUM_EXAMPLES: num_examples} | ({TRAIN_LOSS: reportable(loss)} if claim is None else {})
+        ),
         TELEMETRY: telemetry(steps, start_s, measured(sensors, context)),
     }
     if sign is not None:

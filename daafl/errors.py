@@ -10,6 +10,7 @@
     ├── CodecError         a value does not fit its JSON, or the JSON its type
     ├── JournalError       a journal is damaged or does not replay
     ├── StoreError         a run folder, checkpoint or node store cannot be read or written
+    ├── BudgetError        a release would cost more privacy than is left
     └── FederationError    the run cannot go on (too few nodes, nobody answers)
         └── WorkerError    a worker process of the simulation cannot be used
 
@@ -60,6 +61,10 @@ class JournalError(DaaflError):
 
 class StoreError(DaaflError):
     """Something on disk cannot be read or written."""
+
+
+class BudgetError(DaaflError):
+    """A release costs more privacy than an account has left; nothing was debited."""
 
 
 class FederationError(DaaflError):

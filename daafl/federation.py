@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
@@ -18,6 +19,7 @@ from flwr.serverapp.strategy import Strategy
 from daafl.autonomy.policy import Loop
 from daafl.clients import client_app
 from daafl.clients.cohorts import TaskCohorts
+from daafl.clients.private import LEDGERS
 from daafl.clients.security import KeysOfSimulated
 from daafl.errors import ConfigError, DaaflError
 from daafl.judging import evaluation, pooled_baseline
@@ -29,11 +31,13 @@ from daafl.observability.events import Observer
 from daafl.observability.progress import Mode
 from daafl.observability.progress import progress as shown_progress
 from daafl.observability.report import report_html
+from daafl.privacy.guarantee import LocalPrivacy, NodePrivacy, Privacy, SamplePrivacy
 from daafl.reopening import MODEL, last_checkpoint, reopened
 from daafl.run_result import RunResult
 from daafl.secure.roster import Roster
 from daafl.secure.settings import Security
 from daafl.secure.simulated import SimulatedKeys
+from daafl.secure.trail import AUDIT
 from daafl.simulation import InProcessGrid
 from daafl.simulation.attacks import Attack
 from daafl.simulation.scenario import Scenario, staged
@@ -75,6 +79,7 @@ def run(
     pacing: Pacing | None = None,
     exchange: ExchangeName = "plain",
     secure: Security | None = None,
+    privacy: Privacy | None = None,
     training: LocalTraining | None = None,
     loops: Sequence[Loop] | None = None,
     stopping: EarlyStopping | None = None,
@@ -116,6 +121,10 @@ def run(
     secure
         How updates are kept from the coordinator, such as `daafl.secure.settings.MaskedSums`, or
         signed with `SignedUpdates`; in the clear by default. The nodes get keys for this run.
+    privacy
+        What is guaranteed about the nodes' data, such as
+        `daafl.privacy.guarantee.SamplePrivacy`; nothing by default. What is spent is written down
+        under ``privacy/`` in the run's folder.
     training
         What local training starts from.
     loops
@@ -195,6 +204,11 @@ def run(
         simulated_keys = SimulatedKeys.new()
         roster = simulated_keys.roster(Settings().federation, num_nodes)
         keys = KeysOfSimulated(simulated_keys, roster)
+    private: NodePrivacy | None = None
+    if isinstance(privacy, SamplePrivacy | LocalPrivacy):
+        privacy = private = _planned(privacy, num_nodes, num_rounds, pacing, training)
+        if output_dir is None and not resume:
+            output_dir = _folder(None, task, seed)
     # A task that raises here is not the grid's fault: made first, it is told as it is.
     cohorts = TaskCohorts(
         stage.task,
@@ -205,10 +219,17 @@ def run(
     )
     try:
         simulated = grid(
-            client_app(stage.task, mods=stage.mods, secure=secure, keys=keys),
+            client_app(
+                stage.task,
+                mods=stage.mods,
+                secure=secure,
+                keys=keys,
+                privacy=private,
+                ledgers=Path(output_dir) / LEDGERS if private and output_dir else None,
+            ),
             num_nodes,
             fleet=stage.world,
-            cohorts=cohorts if secure is None else None,
+            cohorts=cohorts if secure is None and private is None else None,
             is_registered=num_nodes > MOST_GREETED,
             workers=workers,
         )
@@ -224,6 +245,7 @@ def run(
             exchange=exchange,
             secure=secure,
             roster=roster,
+            privacy=privacy,
             training=training,
             loops=loops,
             stopping=stopping,
@@ -252,6 +274,7 @@ def train_on(
     exchange: ExchangeName = "plain",
     secure: Security | None = None,
     roster: Roster | None = None,
+    privacy: Privacy | None = None,
     training: LocalTraining | None = None,
     loops: Sequence[Loop] | None = None,
     stopping: EarlyStopping | None = None,
@@ -280,6 +303,9 @@ def train_on(
     secure, roster
         How updates are signed or hidden, and who may send some, verified; ``None`` for in the
         clear. The nodes must be set up for the same.
+    privacy
+        What is guaranteed about the nodes' data; ``None`` for nothing. Where nodes see to it
+        themselves, they must be set up for the same, and other updates are refused.
     min_nodes, node_timeout_s
         Nodes that must answer, and how long to wait for them at the start.
     attackers
@@ -309,6 +335,7 @@ def train_on(
         exchange=exchange,
         secure=secure,
         roster=roster,
+        privacy=privacy,
         training=training,
         loops=loops,
         stopping=stopping,
@@ -336,7 +363,10 @@ def train_on(
     )
     folder = reopened(path, checkpoint) if resume else RunFolder(path, config=config)
     autonomous = make(
-        observers=(folder, watcher), journal=folder.journal, checkpoints=folder.checkpoints
+        observers=(folder, watcher),
+        journal=folder.journal,
+        checkpoints=folder.checkpoints,
+        audit=folder.path / AUDIT,
     )
     try:
         with one_thread():
@@ -386,6 +416,25 @@ def resume(path: Path | str, task: Task, **arguments: Any) -> RunResult:
         As `run` does.
     """
     return run(task, output_dir=path, resume=True, **arguments)
+
+
+def _planned(
+    privacy: NodePrivacy,
+    num_nodes: int,
+    num_rounds: int,
+    pacing: Pacing | None,
+    training: LocalTraining | None,
+) -> NodePrivacy:
+    """Return the settings fitted to how often a node is likely to be asked.
+
+    That is the mean number of its trainings and two standard deviations more; a node that is drawn
+    more often ends before the run does.
+    """
+    share = min((pacing or Pacing()).concurrency / num_nodes, 1.0)
+    likely = num_rounds * share + 2.0 * math.sqrt(num_rounds * share * (1.0 - share))
+    trainings = max(min(math.ceil(likely), num_rounds), 1)
+    steps = (training or LocalTraining()).local_steps
+    return privacy.planned(trainings=trainings, local_steps=steps)
 
 
 def _usual_work(training: LocalTraining) -> LocalWork:

@@ -58,6 +58,9 @@ SERVER_ROUND: Final = "server-round"  # Flower's own round counter, from 1
 STEPS: Final = "steps"  # local steps done
 SECONDS: Final = "seconds"  # wall-clock seconds of local work
 
+DECLINED: Final = "declined"  # in place of a result: why the node does not do what it is asked
+BUDGET_SPENT: Final = "budget_spent"  # ... as it would cost more privacy than is left
+
 VOLATILE: Final = "volatile."  # begins names of records in `Context.state` that no disk may hold
 
 # What a simulated node finds in `Context.node_config` when it begins to work.

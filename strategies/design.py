@@ -16,6 +16,8 @@ from daafl.autonomy.hub import Hub
 from daafl.autonomy.plan import Knob, Plan, Scope
 from daafl.autonomy.policy import Loop
 from daafl.errors import ConfigError
+from daafl.privacy.guarantee import LocalPrivacy, Privacy, SamplePrivacy
+from daafl.privacy.user_level import UserPrivacy
 from daafl.secure.settings import Security
 from daafl.strategies.assignment import LOCAL_KNOBS, LocalTraining
 from daafl.strategies.exchange import PlainExchange
@@ -23,12 +25,18 @@ from daafl.strategies.flower_optimizer import FlowerOptimizer
 from daafl.strategies.monitor import check_observable
 from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.pacing import PACING_KNOBS, Pacing
+from daafl.strategies.private_run import check_private, private_offer
 from daafl.strategies.protected import check_secure, offer_of
 from daafl.strategies.regime import Offer, Regime, Requirement, standing_down
 from daafl.strategies.schedule import Override, check_overrides
 from daafl.strategies.selection import Selection
 from daafl.strategies.settings import Settings
 from daafl.strategies.summed_exchange import ExchangeName, SummedExchange, check_summed
+
+NO_VOTES: Final = (
+    "committee stands down: a vote tells about the private examples that it is based on, and is "
+    "not in the nodes' budgets"
+)
 
 OFFERS: Final[Mapping[ExchangeName, Offer]] = MappingProxyType(
     {"plain": PlainExchange.offers, "summed": SummedExchange.offers}
@@ -44,7 +52,7 @@ class Design:
     ----------
     name, optimizer
         The strategy's name, and the server optimiser that it is or that adapts it.
-    pacing, training, settings, overrides, select, exchange, secure
+    pacing, training, settings, overrides, select, exchange, secure, privacy
         As given to `Autonomous`.
     loops, absent
         Loops that run, and per loop that cannot the reason in words.
@@ -65,12 +73,28 @@ class Design:
     select: Selection
     exchange: ExchangeName
     secure: Security | None
+    privacy: Privacy | None
     loops: tuple[Loop, ...]
     absent: Mapping[str, str]
     regime: Regime
     federation_hub: Hub
     branch_hub: Hub
     digest: str
+
+    @property
+    def claim(self) -> str | None:
+        """Guarantee that every update must come with; ``None`` where nodes see to none."""
+        return self.privacy.claim if self.is_private_on_nodes else None
+
+    @property
+    def is_private_on_nodes(self) -> bool:
+        """Whether nodes let nothing out that is not noised, so that they report no losses."""
+        return isinstance(self.privacy, SamplePrivacy | LocalPrivacy)
+
+    @property
+    def guarantees(self) -> tuple[str, ...]:
+        """What the run protects, from whom, and what it does not, in sentences."""
+        return () if self.privacy is None else (self.privacy.describe(),)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -99,6 +123,7 @@ def designed(
     select: Selection,
     exchange: ExchangeName = "plain",
     secure: Security | None = None,
+    privacy: Privacy | None = None,
 ) -> Design:
     """Return the design of a run; parts that cannot run in its regime are left out.
 
@@ -117,6 +142,12 @@ def designed(
     if secure is not None:
         check_secure(secure, exchange=exchange, pacing=pacing, overrides=overrides)
         offer = offer_of(secure)
+    if isinstance(privacy, SamplePrivacy | LocalPrivacy):
+        check_node_privacy(privacy, exchange=exchange)
+        offer = replace(offer, losses="none")
+    if isinstance(privacy, UserPrivacy):
+        check_private(offer, exchange=exchange, pacing=pacing, overrides=overrides)
+        offer = private_offer(offer, privacy)
     regime = Regime.of(offer, pacing)
     lacking = Requirement(individuals=optimizer.needs == "individuals").lacking(regime)
     if lacking:
@@ -124,6 +155,8 @@ def designed(
     if exchange == "summed":
         check_summed(loops=loops, pacing=pacing, overrides=overrides)
     absent = standing_down(loops, regime)
+    if isinstance(privacy, SamplePrivacy | LocalPrivacy):
+        absent["committee"] = NO_VOTES
     running = tuple(loop for loop in loops if loop.policy.name not in absent)
     check_observable(running)
     federation_hub = _hub(running, "federation", PACING_KNOBS)
@@ -139,6 +172,7 @@ def designed(
         select=select,
         exchange=exchange,
         secure=secure,
+        privacy=privacy,
         loops=running,
         absent=absent,
         regime=regime,
@@ -155,10 +189,26 @@ def designed(
                 _name_of(select),
                 exchange,
                 None if secure is None else [secure.name, secure],
+                None if privacy is None else [privacy.name, privacy],
             ],
             running,
         ),
     )
+
+
+def check_node_privacy(privacy: SamplePrivacy | LocalPrivacy, *, exchange: str) -> None:
+    """Refuse an exchange in which nodes do not answer for themselves.
+
+    Raises
+    ------
+    ConfigError
+        Naming the exchange and what to use.
+    """
+    if exchange != "plain":
+        raise ConfigError(
+            f"privacy={privacy.name} cannot be used with exchange {exchange!r}: each node spends "
+            "from a budget of its own and claims it with its own update; use exchange 'plain'"
+        )
 
 
 def _hub(loops: Sequence[Loop], scope: Scope, knobs: Sequence[Knob]) -> Hub:

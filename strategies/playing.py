@@ -200,6 +200,8 @@ class Attempt:
         """
         coordinator, num_rounds = self.parts.coordinator, self.job.num_rounds
         while self._ended is None and coordinator.step < num_rounds:
+            if (ended := coordinator.exhausted()) is not None:
+                return ended
             record = coordinator.run_step()
             self._progress, self._ended = self.stopping.check(self._progress, record.metrics)
             self._save()
@@ -247,6 +249,7 @@ class Attempt:
             attackers=settings.attackers,
             resumed_after=resumed_after,
             trainer=grid.trainer if isinstance(grid, TrainsTogether) else "",
+            guarantees=self.design.guarantees,
         )
         for observer in self.observers:
             observer.started(info)

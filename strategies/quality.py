@@ -53,16 +53,17 @@ class QualityControl:
     examiner
         Takes down the evidence of updates.
     committee
-        Votes on models.
+        Votes on models; ``None`` where nobody may be asked.
     """
 
-    def __init__(self, examiner: Examiner, committee: Committee) -> None:
+    def __init__(self, examiner: Examiner, committee: Committee | None) -> None:
         self.examiner = examiner
         self._committee = committee
 
     def open(self, branch: Branch) -> None:
         """Take the first model as accepted, if committees are to vote on later ones."""
-        branch.accepted = branch.version if "validation_every" in branch.plan else None
+        votes = self._committee is not None and "validation_every" in branch.plan
+        branch.accepted = branch.version if votes else None
 
     def screen(self, branch: Branch, collected: Sequence[Buffered], facts: StepFacts) -> Kept:
         """Return the updates to combine; the branch's records of its members move on."""
@@ -127,7 +128,7 @@ class QualityControl:
         about: then screening is all there is, and an ever older model would be no better choice.
         """
         accepted = branch.accepted
-        if accepted is None or accepted == branch.version:
+        if self._committee is None or accepted is None or accepted == branch.version:
             return None
         if step % int(branch.plan.number("validation_every")):
             return None

@@ -41,6 +41,7 @@ def parts(composition: Composition) -> dict[str, Any]:
         "pacing": _part(config, "pacing"),
         "exchange": _exchange(config.get("exchange")),
         "secure": _part(config, "secure"),
+        "privacy": _part(config, "privacy"),
         "training": _part(config, "training"),
         "stopping": _part(config, "stopping"),
         "loops": [

@@ -38,7 +38,9 @@ def rebuilt(text: str) -> tuple[tuple[Loop, ...], Mapping[str, Hub]]:
         raise ConfigError("its config.yaml is not the configuration of a run")
     declared = [built(node, f"loop.{name}") for name, node in loops.items() if node]
     arguments: dict[str, Any] = {
-        name: built(config[name], name) for name in ("pacing", "secure", "training") if config.get(name)
+        name: built(config[name], name)
+        for name in ("pacing", "privacy", "secure", "training")
+        if config.get(name)
     }
     autonomous = Autonomous(
         built(config["strategy"], "strategy") if config.get("strategy") else None,

@@ -122,6 +122,10 @@ class TorchTrainer:
         self._model.load(packed)
         return self._module
 
+    def exported(self) -> Packed:
+        """Return the values that the model of `loaded` has now."""
+        return self._model.export()
+
     def initial(self, seed: int) -> Packed:
         """Return a new model's starting values; the same seed gives the same ones.
 

@@ -25,7 +25,7 @@ class RunInfo:
     a simulation makes hostile; ``None`` where nobody can know. ``resumed_after`` is the step after
     which an earlier attempt at the run was taken up again; ``None`` for a run in one go.
     ``trainer`` says how simulated nodes are trained together, and why; empty where each trains by
-    itself.
+    itself. ``guarantees`` says in sentences what is protected, from whom, and what is not.
     """
 
     task: str
@@ -39,6 +39,7 @@ class RunInfo:
     attackers: tuple[int, ...] | None = None
     resumed_after: int | None = None
     trainer: str = ""
+    guarantees: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from daafl.errors import ConfigError, DaaflError
+from daafl.errors import BudgetError, ConfigError
 from daafl.privacy import accountant
 from daafl.privacy.accountant import Accounting
 from daafl.privacy.ledger import Debit, Ledger
@@ -24,10 +24,6 @@ FEDERATION: Final = "federation"
 def node_account(node: int) -> str:
     """Return the account of a node's examples."""
     return f"node:{node}"
-
-
-class BudgetError(DaaflError):
-    """A release costs more than an account has left; nothing was debited."""
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,9 @@ def keystream_for(rng: str, *seed: int | str, is_simulated: bool) -> Keystream:
     Parameters
     ----------
     rng
-        ``secure``, or ``seeded`` in a simulation.
+        ``secret``, or ``seeded`` in a simulation.
     seed
-        Seed and what tells this stream from others of the run; not used by ``secure``.
+        Seed and what tells this stream from others of the run; not used by ``secret``.
     is_simulated
         Whether the nodes are simulated, so that their data needs no protection from this run.
 
@@ -114,14 +114,14 @@ def keystream_for(rng: str, *seed: int | str, is_simulated: bool) -> Keystream:
     ConfigError
         If ``rng`` is something else, or ``seeded`` outside a simulation.
     """
-    if rng == "secure":
+    if rng == "secret":
         return Keystream.fresh()
     if rng != "seeded":
-        raise ConfigError(f"rng={rng!r} is not known; it must be 'secure' or 'seeded'")
+        raise ConfigError(f"rng={rng!r} is not known; it must be 'secret' or 'seeded'")
     if not is_simulated:
         raise ConfigError(
             "rng=seeded is for simulations only: who knows the seed can subtract the noise; "
-            "use rng=secure"
+            "use rng=secret"
         )
     return Keystream.seeded(*seed)
 

@@ -62,7 +62,7 @@ def test_a_forked_process_gets_other_words(monkeypatch):
 
 def test_seeds_are_for_simulations():
     assert not keystream_for("seeded", 1, is_simulated=True).is_secret
-    assert keystream_for("secure", 1, is_simulated=True).is_secret
+    assert keystream_for("secret", 1, is_simulated=True).is_secret
     with pytest.raises(ConfigError, match="simulations only"):
         keystream_for("seeded", 1, is_simulated=False)
     with pytest.raises(ConfigError, match="not known"):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from daafl.errors import ConfigError, StoreError
+from daafl.errors import BudgetError, ConfigError, StoreError
 from daafl.privacy.accountant import epsilon, noise_multiplier_for
-from daafl.privacy.budget import Budget, BudgetError, Budgets, would_exceed
+from daafl.privacy.budget import Budget, Budgets, would_exceed
 from daafl.privacy.ledger import FILE, Debit, Ledger
 from daafl.privacy.release import Release
 
