@@ -29,10 +29,13 @@ class Offer:
         Whether each node's own update is visible, or only sums over cohorts.
     losses
         How nodes' losses arrive.
+    hidden_by
+        Why individual updates are not visible, where they are not.
     """
 
     individuals: bool
     losses: Losses
+    hidden_by: str = "this exchange shows only sums"
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,14 @@ class Regime:
         How nodes' losses arrive.
     synchronous
         Every update of a step was trained on the branch's present model.
+    hidden_by
+        Why individual updates are not visible, where they are not.
     """
 
     individuals: bool
     losses: Losses
     synchronous: bool
+    hidden_by: str = "this exchange shows only sums"
 
     @classmethod
     def of(cls, offer: Offer, pacing: Pacing) -> Regime:
@@ -60,6 +66,7 @@ class Regime:
             individuals=offer.individuals,
             losses=offer.losses,
             synchronous=not pacing.is_buffered and pacing.max_staleness == 0,
+            hidden_by=offer.hidden_by,
         )
 
 
@@ -83,7 +90,7 @@ class Requirement:
     def lacking(self, regime: Regime) -> str | None:
         """Return why a part with this requirement cannot run in ``regime``, or ``None``."""
         if self.individuals and not regime.individuals:
-            return "it needs each node's own update, and this exchange shows only sums"
+            return f"it needs each node's own update, and {regime.hidden_by}"
         if self.losses and regime.losses == "none":
             return "it needs nodes' losses, and none are reported here"
         if self.synchronous and not regime.synchronous:

@@ -21,6 +21,9 @@ Accounting: TypeAlias = Literal["prv", "rdp"]
 PRECISION: Final = 0.003
 """Error that ``prv`` may make, as a fraction of the epsilon by ``rdp``."""
 
+MOST_EXACT: Final = 300.0
+"""Epsilon by ``rdp`` beyond which ``prv`` is not asked: nothing is protected, and numbers overflow."""
+
 HIGHEST_NOISE: Final = 1e6
 """Largest noise multiplier that calibration tries."""
 
@@ -65,7 +68,7 @@ def epsilon(releases: Iterable[Release], delta: float, accounting: Accounting = 
     if not together:
         return 0.0
     bound = renyi.epsilon(renyi.total(together), delta)
-    if accounting == "rdp" or not 0.0 < bound < math.inf:
+    if accounting == "rdp" or not 0.0 < bound < MOST_EXACT:
         return bound
     # Both are upper bounds, so the smaller one is.
     return min(bound, privacy_loss.epsilon(together, delta, error=PRECISION * bound))

@@ -65,3 +65,43 @@ def clipped_sum(
         num_within += is_within
         num_users += 1
     return total, num_within, num_users
+
+
+def noised_average(
+    values: npt.NDArray[np.float64],
+    *,
+    lowest: float,
+    highest: float,
+    noise_multiplier: float,
+    expected_users: float,
+    keystream: Keystream,
+) -> float:
+    """Return the average of one value per user, such as a loss, with noise; within the limits.
+
+    Values are summed around the middle of the limits, so that one user more or less changes the sum
+    by half of their distance at most. The sum is divided by the expected number of users; the
+    average is that of the middle if nobody came.
+
+    Parameters
+    ----------
+    values
+        One per user who took part; NaN counts as the highest.
+    lowest, highest
+        What values are clipped to.
+    noise_multiplier
+        Standard deviation of the noise on the sum over half of the distance of the limits.
+    expected_users
+        Expected number of users in a round.
+    keystream
+        Where the noise comes from.
+    """
+    middle = (lowest + highest) / 2.0
+    known = np.where(np.isnan(values), highest, values)
+    total = (np.clip(known, lowest, highest) - middle).sum()
+    released = noised(
+        np.array([total]),
+        noise_multiplier=noise_multiplier,
+        sensitivity=(highest - lowest) / 2.0,
+        keystream=keystream,
+    )
+    return min(max(float(released[0]) / expected_users + middle, lowest), highest)
