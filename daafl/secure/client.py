@@ -5,7 +5,8 @@ operating system's randomness. A step must be taken once only: two answers under
 undo its masks. `daafl.secure.protocol.Node` sees to that; use it and not the states themselves.
 
 Sources: Bonawitz et al. (2017), "Practical secure aggregation for privacy-preserving machine
-learning", figure 4 with its consistency check; Bell et al. (2020), section 3, for neighbours.
+learning", figure 4 with its consistency check; for neighbours in place of everybody, Bell et al.
+(2020), "Secure single-server aggregation with (poly)logarithmic overhead".
 """
 
 from __future__ import annotations

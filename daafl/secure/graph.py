@@ -23,9 +23,9 @@ neighbours: the sum fails   malicious server ``n P[Hyp(n, d, h) > max_gap]`` mor
 A server that works with the corrupt nodes can try many groups and keys until the ring suits it;
 ``grinding_bits`` says how many tries (their binary logarithm) the privacy bound allows for.
 
-Source: Bell et al. (2020), "Secure single-server aggregation with (poly)logarithmic overhead",
-section 3: definition of a good graph, theorem on the sampled Harary graph. The bounds are the union
-bounds of its proof with exact tails in place of Chernoff's; `max_gap` is our addition.
+Source: Bell et al. (2020), "Secure single-server aggregation with (poly)logarithmic overhead": its
+good graphs, and the Harary graph on a random ring. The bounds are the union bounds of its proof
+with exact tails in place of Chernoff's; `max_gap` and the row for a malicious server are our own.
 """
 
 import hashlib

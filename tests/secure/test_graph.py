@@ -45,6 +45,40 @@ def test_the_numbers_meet_the_policy(n: int, server: str) -> None:
     assert 2 * found.quorum - n > corrupt
 
 
+@pytest.mark.parametrize(
+    ("n", "corrupt", "lost", "degree", "threshold"),
+    [
+        (1000, 0.1, 0.1, 46, 26),
+        (1000, 0.2, 0.1, 68, 43),
+        (1000, 0.33, 0.1, 102, 72),
+        (10_000, 0.05, 0.05, 34, 20),
+        (10_000, 0.1, 0.1, 54, 30),
+        (10_000, 0.2, 0.1, 80, 51),
+        (10_000, 0.33, 0.1, 122, 85),
+        (1000, 0.05, 0.05, 30, 17),
+        (100, 0.1, 0.1, 32, 17),
+        (100, 0.2, 0.1, 42, 22),
+    ],
+)
+def test_no_smaller_degree_meets_the_policy(
+    n: int, corrupt: float, lost: float, degree: int, threshold: int
+) -> None:
+    """The whole search again with scipy's tails, for a curious server."""
+    c, d = round(corrupt * n), round(lost * n)
+
+    def meets(k: int, t: int) -> bool:
+        known = n * hypergeom.sf(t - 1, n - 1, c, k)
+        split = n * hypergeom.sf(k // 2 - 1, n, c + d, k // 2)
+        fails = n * hypergeom.sf(k - t, n - 1, d, k)
+        return bool(known + split <= 2**-40 and fails <= 2**-20)
+
+    found = chosen(n, Policy(corrupt, lost))
+    assert (found.degree, found.threshold) == (degree, threshold)
+    assert meets(degree, threshold)
+    assert not meets(degree, threshold - 1) or 2 * (threshold - 1) <= degree
+    assert not any(meets(degree - 2, t) for t in range(degree // 2, degree - 1))
+
+
 def test_hypergeometric_tails_are_below_the_papers_chernoff_bound() -> None:
     """Bell et al. 2020 bound a node's corrupt neighbours by exp(-2 k (t/k - rate)^2), Hoeffding."""
     for n in (1000, 10_000):
@@ -63,6 +97,31 @@ def test_degrees_grow_like_a_logarithm() -> None:
 
 def test_grinding_bits_cost_degree() -> None:
     assert chosen(1000, Policy(grinding_bits=40)).degree > chosen(1000, Policy()).degree
+
+
+def test_a_malicious_server_is_taken_to_try_many_rings() -> None:
+    server = Policy(server="malicious")
+    assert chosen(1000, server) == chosen(1000, Policy(server="malicious", grinding_bits=40))
+    assert chosen(1000, server).degree > chosen(1000, Policy(grinding_bits=40)).degree
+    assert Policy().tries_bits == 0
+    assert Policy(server="malicious", grinding_bits=0).tries_bits == 0
+    for bits in (-1, 257):
+        with pytest.raises(ConfigError, match="grinding_bits"):
+            Policy(grinding_bits=bits)
+
+
+@pytest.mark.parametrize("n", range(3, 60))
+def test_two_quorums_share_an_honest_node_in_every_group(n: int) -> None:
+    policy = Policy(0.2, 0.2)
+    try:
+        found = chosen(n, policy)
+    except ConfigError:
+        assert n < 10
+        return
+    corrupt, lost = policy.counts(n)
+    assert 2 * found.quorum - n > corrupt
+    assert found.quorum <= found.min_survivors <= n - lost
+    assert corrupt < found.threshold <= found.degree
 
 
 def test_small_groups_are_complete_or_refused() -> None:

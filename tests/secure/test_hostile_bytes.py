@@ -221,7 +221,7 @@ def _damaged(value: Any, rng: random.Random) -> Any:
         if how == 0:
             return {key: kept for key, kept in value.items() if key != name}
         if how == 1:
-            return {**value, rng.choice(("more", "", 7, None, name.upper())): value[name]}
+            return {**value, rng.choice(("more", "", 7, None, f"{name}_")): value[name]}
         if how == 2:
             return {**value, name: rng.choice(ODD)}
         if how == 3:

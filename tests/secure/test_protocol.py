@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from daafl.errors import FederationError, MessageError
 from daafl.secure import Advertisements, Identity, Policy
@@ -14,6 +16,8 @@ from daafl.secure.messages import Cohort, Confirmations
 
 SMALL = Policy(corrupt_fraction=0.1, dropout_fraction=0.3)
 LARGE = Policy(0.1, 0.2, privacy_bits=20, correctness_bits=10)
+
+PHASES = ["keys", "share", "mask", "confirm", "reveal"]
 
 Make = Callable[..., Any]
 
@@ -40,6 +44,21 @@ def test_one_of_fifty_lost_at_every_phase_of_a_sparse_graph(session: Make, serve
     run = session(60, replace(LARGE, server=server), silent=silent)
     result = run.run()
     assert set(result.nodes) == set(range(60)) - {1, 20, 33, 41}
+    assert np.array_equal(result.words, run.sum_of(result.nodes))
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.dictionaries(st.integers(0, 9), st.sampled_from(PHASES), max_size=2), st.integers(1, 9))
+def test_the_sum_is_exact_for_any_pattern_of_losses(
+    session: Make, phases: dict[int, str], length: int
+) -> None:
+    """Any two of ten nodes, each lost at any phase; a group of eight may still lose three."""
+    silent = {phase: {n for n, at in phases.items() if at == phase} for phase in PHASES}
+    run = session(10, SMALL, length, silent)
+    result = run.run()
+    assert set(range(10)) - set(phases) <= set(result.nodes)
     assert np.array_equal(result.words, run.sum_of(result.nodes))
 
 
