@@ -20,6 +20,7 @@ from daafl.secure.proof.statement import LARGEST_VALUE, Claim
 from daafl.secure.quantisation import Quantiser, Words
 
 PROOF_LEVELS: Final = 2 * LARGEST_VALUE
+MIN_BOUND: Final = 1e-30
 
 Integers = npt.NDArray[np.int64]
 
@@ -47,8 +48,10 @@ def quantiser_for(bound: float, num_summands: int, *, clip: float | None = None)
     >>> quantiser_for(1.0, 100).levels
     65534
     """
-    if not (math.isfinite(bound) and bound > 0):
-        raise ConfigError(f"the norm bound of a proof is {bound}; it must be above 0 and finite")
+    if not MIN_BOUND <= bound <= 1 / MIN_BOUND:
+        raise ConfigError(
+            f"the norm bound of a proof is {bound}; {MIN_BOUND:g} to {1 / MIN_BOUND:g} may be"
+        )
     if clip is not None and not 0 < clip <= bound:
         raise ConfigError(f"the clip of a proved update is {clip}; it must be in (0, {bound}]")
     if not 1 <= num_summands <= 1 << 16:

@@ -14,7 +14,7 @@ from daafl.errors import ConfigError
 from daafl.secure.encoding import Value
 from daafl.secure.proof.group import POINT_BYTES, SCALAR_BYTES
 
-ALLOWANCE: Final = {128: 1810, 256: 1541, 512: 1367}
+ALLOWANCE: Final = {128: 1811, 256: 1541, 512: 1367}
 """By number of projections, what the limit allows over the expected sum of squares, in
 thousandths. Least such that a vector at the bound exceeds it with a probability of at most 2**-20;
 see `daafl.secure.proof.slack.honest_failure`."""
@@ -28,7 +28,9 @@ MAX_BOUND: Final = 1 << 32
 MAX_ROWS: Final = 64
 SINGLE_POINTS: Final = 8
 SINGLE_SCALARS: Final = 6
-_DEVIATIONS: Final = 7
+DEVIATIONS: Final = 7
+"""Standard deviations of a projection, for a vector at the bound, that its bits hold."""
+
 _HASH_BYTES: Final = 32
 
 
@@ -71,12 +73,12 @@ class Claim:
     @cached_property
     def limit(self) -> int:
         """Largest sum of squared projections that is accepted."""
-        return self.bound**2 * self.projections * ALLOWANCE[self.projections] // 1000
+        return -(-(self.bound**2) * self.projections * ALLOWANCE[self.projections] // 1000)
 
     @cached_property
     def projection_bits(self) -> int:
         """Bits in which a projection is written, two's complement: seven deviations fit."""
-        return (_DEVIATIONS * self.bound).bit_length() + 1
+        return (DEVIATIONS * self.bound).bit_length() + 1
 
     @cached_property
     def slack_bits(self) -> int:

@@ -27,7 +27,7 @@ from daafl.secure.proof import (
 )
 from daafl.secure.proof.group import GENERATORS, random_scalar
 
-# A limit of 128 * 1.81 * 300**2 and thirteen bits for a projection: 1,691 bits, rows of 1,500.
+# A limit of 128 * 1.811 * 300**2 and thirteen bits for a projection: 1,691 bits, rows of 1,500.
 CLAIM = Claim(3000, 300, 128)
 SEED = bytes(range(32))
 
@@ -64,8 +64,8 @@ def refused(call: Callable[[], object], reason: str = "proof") -> None:
 
 
 def test_the_bits_and_rows_by_hand() -> None:
-    """7 * 300 = 2100 has 12 bits, with a sign 13; the limit, 20851200, has 25."""
-    assert CLAIM.limit == 300**2 * 128 * 1810 // 1000 == 20_851_200
+    """7 * 300 = 2100 has 12 bits, with a sign 13; the limit, 20862720, has 25."""
+    assert CLAIM.limit == 300**2 * 128 * 1811 // 1000 == 20_862_720
     assert (CLAIM.projection_bits, CLAIM.slack_bits) == (13, 25)
     assert (CLAIM.num_bits, CLAIM.num_rows, CLAIM.width) == (128 * 13 + 25, 2, 1500)
     assert CLAIM.commitment_bytes == 2 * 48
@@ -93,8 +93,9 @@ def test_every_shape_of_vector_is_accepted(dimension: int, values: str) -> None:
 
 @pytest.mark.parametrize("projections", [256, 512])
 def test_more_projections_are_accepted_too(projections: int) -> None:
-    claim = Claim(3000, 300, projections)
-    committed = commit(vector(300), statement(claim=claim))
+    """Nine ones have a norm of 3; projections of seven times that take six bits."""
+    claim = Claim(40, 3, projections)
+    committed = commit(np.repeat([1, 0, -1, 0], [5, 20, 4, 11]), statement(claim=claim))
     verify(committed.commitment, SEED, prove(committed, SEED), committed.statement)
 
 
