@@ -11,8 +11,11 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from daafl import __version__
+from daafl.clients.alterations import Alters, altered, altering
+from daafl.clients.encrypted import answer_encrypted
 from daafl.clients.identity import Identity, identity
 from daafl.clients.masked import answer_masked
+from daafl.clients.memory import has_sent
 from daafl.clients.model_records import model_record, received_model, received_pair
 from daafl.clients.private import ALIKE, LEDGERS, PrivateTraining, declining, refuse_unprotected
 from daafl.clients.replies import Sign, assignment_of, reportable, telemetry, training_reply
@@ -43,7 +46,7 @@ from daafl.messages import (
     Hello,
 )
 from daafl.privacy.guarantee import NodePrivacy
-from daafl.secure.settings import MaskedSums, Security
+from daafl.secure.settings import EncryptedSums, MaskedSums, Security
 from daafl.secure.signing import signature
 from daafl.secure.work import bytes_hash
 from daafl.store.node_store import NodeStore
@@ -110,10 +113,20 @@ def client_app(
         raise ConfigError("secure and keys go together: give client_app both of them or neither")
     private = _private(privacy, node_store, ledgers)
     store = NodeStore(node_store) if node_store is not None else None
-    node = _Node(task, store, sensors, keys, private)
+    node = _Node(task, store, sensors, keys, private, altering(mods) if secure else ())
     app = ClientApp(mods=list(mods) if private is None else [declining, *mods])
     if keys is not None and isinstance(secure, MaskedSums):
         answer_masked(
+            app,
+            secure,
+            keys,
+            do=node.worked,
+            layout=lambda: node.layout,
+            store=node.store,
+            sensors=sensors,
+        )
+    elif keys is not None and isinstance(secure, EncryptedSums):
+        answer_encrypted(
             app,
             secure,
             keys,
@@ -141,8 +154,10 @@ class _Node:
         sensors: Sensors,
         keys: KeysOf | None,
         private: PrivateTraining | None,
+        mods: Sequence[Alters],
     ) -> None:
         self._task = task
+        self._mods = mods
         self._sensors = sensors
         self.store = store
         self._keys = keys
@@ -172,13 +187,22 @@ class _Node:
 
     def worked(self, message: Message, context: Context) -> Work:
         """Train the model in a message as its assignment says; nothing leaves the node yet."""
+        work = self._trained(message, context)
+        return altered(work, self._mods, message, context, self._trainer)
+
+    def _trained(self, message: Message, context: Context) -> Work:
         assignment = self._assignment(message)
         who = identity(context)
         received = received_model(message.content, self._trainer)
         examples = self._examples(who, context)
         if self._private is not None:
             trained = self._private.trained(
-                self._trainer, received.packed, examples, assignment, who
+                self._trainer,
+                received.packed,
+                examples,
+                assignment,
+                who,
+                has_spent=has_sent(context),
             )
             return Work(assignment, who, received, trained, self._private.settings.claim)
         trained = self._trainer.train(

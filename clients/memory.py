@@ -13,6 +13,11 @@ _RECORD: Final = "daafl.node"
 _SEQUENCE: Final = "sequence"
 
 
+def has_sent(context: Context) -> bool:
+    """Return whether a node without a store has sent an update in this run."""
+    return _RECORD in context.state
+
+
 def next_sequence(context: Context, store: NodeStore | None, federation: str, node: int) -> int:
     """Return a number for the node's next update, more than any before.
 

@@ -27,6 +27,7 @@ from daafl.privacy.keystream import Keystream, keystream_for
 from daafl.privacy.ledger import Debit, Ledger
 from daafl.privacy.local import LocalRandomiser
 from daafl.privacy.release import Release
+from daafl.privacy.spending import ledger_folder
 
 LEDGERS: Final = "privacy"
 """Folder of the nodes' ledgers, in a node store or a run folder."""
@@ -71,8 +72,20 @@ class PrivateTraining:
         examples: Examples,
         assignment: Assignment,
         who: Identity,
+        *,
+        has_spent: bool = False,
     ) -> Trained:
         """Return what a training gives that has been paid for before.
+
+        Parameters
+        ----------
+        trainer, packed, examples
+            What to train, from which values, on what.
+        assignment, who
+            What is asked, and of whom.
+        has_spent
+            Whether the node is known to have spent something, so that a missing ledger is a lost
+            one.
 
         Raises
         ------
@@ -91,17 +104,19 @@ class PrivateTraining:
             release = self.settings.release(
                 len(examples), batch_size=work.batch_size, steps=work.steps
             )
-            keystream = self.paid(release, assignment, who.node)
+            keystream = self.paid(release, assignment, who.node, has_spent=has_spent)
             privacy = SampleLevel(self.settings.bound, release.noise_multiplier)
             return trained_privately(
                 trainer, packed, examples, work, key, privacy=privacy, keystream=keystream
             )
         release = self.settings.release()
-        keystream = self.paid(release, assignment, who.node)
+        keystream = self.paid(release, assignment, who.node, has_spent=has_spent)
         trained = trainer.train(packed, examples, work, key)
         return self._randomised(trainer, packed, trained, release, keystream)
 
-    def paid(self, release: Release, assignment: Assignment, node: int) -> Keystream:
+    def paid(
+        self, release: Release, assignment: Assignment, node: int, *, has_spent: bool = False
+    ) -> Keystream:
         """Debit a node for a training; return the keystream for it.
 
         Noise of a secret keystream is new each time, so a training that is done again, as after a
@@ -116,7 +131,8 @@ class PrivateTraining:
         """
         seed = (assignment.seed, "node", node, assignment.version, assignment.draw)
         keystream = keystream_for(self.settings.rng, *seed, is_simulated=self._is_simulated)
-        budgets = Budgets(Ledger(self._folder / f"node-{node}"), self.settings.budget)
+        ledger = Ledger(ledger_folder(self._folder, node), must_exist=has_spent)
+        budgets = Budgets(ledger, self.settings.budget)
         debit = Debit(node_account(node), _key(assignment), release)
         budgets.spend(debit, is_replay=not keystream.is_secret)
         return keystream

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from daafl.observability.progress import Mode
 from daafl.observability.progress import progress as shown_progress
 from daafl.observability.report import report_html
 from daafl.privacy.guarantee import LocalPrivacy, NodePrivacy, Privacy, SamplePrivacy
+from daafl.privacy.user_level import UserPrivacy
 from daafl.reopening import MODEL, last_checkpoint, reopened
 from daafl.run_result import RunResult
 from daafl.secure.roster import Roster
@@ -209,6 +211,8 @@ def run(
         privacy = private = _planned(privacy, num_nodes, num_rounds, pacing, training)
         if output_dir is None and not resume:
             output_dir = _folder(None, task, seed)
+    elif isinstance(privacy, UserPrivacy) and privacy.num_users is None:
+        privacy = replace(privacy, num_users=num_nodes)
     # A task that raises here is not the grid's fault: made first, it is told as it is.
     cohorts = TaskCohorts(
         stage.task,
@@ -366,6 +370,7 @@ def train_on(
         observers=(folder, watcher),
         journal=folder.journal,
         checkpoints=folder.checkpoints,
+        ledgers=folder.path / LEDGERS,
         audit=folder.path / AUDIT,
     )
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from daafl.messages import BUDGET_SPENT
 from daafl.observability.events import StepRecord
 from daafl.strategies.collecting import NONFINITE_MODEL
 
@@ -38,7 +39,9 @@ class Liveness:
     def after(self, record: StepRecord) -> Liveness:
         """Return the liveness after a training step."""
         has_model = record.num_updates > 0 and NONFINITE_MODEL not in record.rejected
-        has_replies = record.num_updates > 0 or bool(record.rejected)
+        # A node that has spent its budget has answered.
+        is_answered = record.num_updates > 0 or BUDGET_SPENT in record.failures
+        has_replies = is_answered or bool(record.rejected)
         counts = (*record.failures.items(), *record.rejected.items())
         return Liveness(
             silent_steps=0 if has_replies else self.silent_steps + 1,

@@ -58,6 +58,9 @@ class Flag:
         Whether the node's record over several steps speaks against it, not this update alone.
     sentence
         Why, with the numbers.
+    group
+        Members of the sum that was left out, where only sums are seen: it speaks against none of
+        them alone, and ``node`` is none of them. Empty for one node's update.
     """
 
     node: int
@@ -65,6 +68,7 @@ class Flag:
     signal: str
     is_suspect: bool
     sentence: str
+    group: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,30 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class PrivacySpent:
+    """What a run has cost in privacy, read from its ledgers.
+
+    Parameters
+    ----------
+    unit
+        Who or what is protected: ``example``, ``node`` or ``user``.
+    epsilon_spent, epsilon_median
+        Largest and median epsilon of the accounts; both the same where there is one.
+    delta
+        Its delta.
+    accounts, nodes_spent_out
+        Accounts that have spent something, and nodes that took no further part because of it.
+    """
+
+    unit: str
+    epsilon_spent: float
+    epsilon_median: float
+    delta: float
+    accounts: int
+    nodes_spent_out: int
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """How a run ended; the keys of ``summary.json``.
 
@@ -191,6 +219,8 @@ class RunSummary:
     nodes: int
     seed: int
     version: str
+
+    privacy: PrivacySpent | None = None
 
 
 class Observer(Protocol):

@@ -138,7 +138,8 @@ class LiveProgress:
         self._draw()
         self._live.stop()
         color = {"completed": "green", "failed": "dark_orange", "stopped": "blue"}[summary.status]
-        first, *rest = final_lines(summary, self._report)
+        guarantees = self._info.guarantees if self._info is not None else ()
+        first, *rest = final_lines(summary, self._report, guarantees)
         lines = Text(first, style=f"bold {color}")
         lines.append("\n" + "\n".join(rest), style="not bold default")
         if self._info is not None:

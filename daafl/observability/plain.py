@@ -23,12 +23,13 @@ class PlainProgress:
     def __init__(self, output: TextIO, *, report: Path | None = None) -> None:
         self._output, self._report = output, report
         self._num_rounds = 0
+        self._guarantees: tuple[str, ...] = ()
         self._metric = _METRIC
         self._remarks = Remarks()
 
     def started(self, info: RunInfo) -> None:
         """Print what runs, and the names of the columns."""
-        self._num_rounds = info.num_rounds
+        self._num_rounds, self._guarantees = info.num_rounds, info.guarantees
         self._print(headline(info))
         for name, why in info.absent.items():
             self._print(f"without {name}: {why}")
@@ -53,7 +54,7 @@ class PlainProgress:
 
     def finished(self, summary: RunSummary) -> None:
         """Print how the run ended."""
-        self._print("\n".join(final_lines(summary, self._report)))
+        self._print("\n".join(final_lines(summary, self._report, self._guarantees)))
 
     @property
     def _round_width(self) -> int:

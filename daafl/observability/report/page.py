@@ -7,6 +7,7 @@ from pathlib import Path
 
 from daafl.observability.report.cost import cost_section
 from daafl.observability.report.facts import facts_section, headline, tiles
+from daafl.observability.report.guarantees import guarantees_section
 from daafl.observability.report.knobs import knobs_section
 from daafl.observability.report.lanes import shapes
 from daafl.observability.report.learning import learning_section
@@ -29,6 +30,7 @@ def report_html(run: Run) -> str:
         f"{run.info.task}: {run.name}",
         headline(run),
         tiles(run, figures),
+        guarantees_section(run),
         learning_section(run, figures.decisions),
         screening_section(run),
         knobs_section(run, found),
