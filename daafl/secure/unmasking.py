@@ -118,9 +118,13 @@ class Revealing:
         secrets: dict[int, Secret] = {}
         failed = []
         for owner, shares in self._shares.items():
+            # Who was wrong before comes last, so that one node cannot cost a correction per owner.
+            ordered = shares
+            if wrong:
+                ordered = dict(sorted(shares.items(), key=lambda share: share[0] in wrong))
             try:
                 secrets[owner], points = shamir.recovered(
-                    shares, self.group.degree.threshold, partial(self._is_of, owner)
+                    ordered, self.group.degree.threshold, partial(self._is_of, owner)
                 )
                 wrong.update(points)
             except DataError:

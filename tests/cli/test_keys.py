@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
-from daafl.cli.app import exit_code
+from daafl.cli.app import app, exit_code
 from daafl.secure.key_files import read_identity, read_public
 from daafl.secure.roster_files import read_roster
 
@@ -219,6 +220,19 @@ def test_what_is_no_key_file_is_refused_at_once(tmp_path: Path, capfd: Captured)
         arguments = ["keys", "roster", "r", "--federation", "x", "--server", "s"]
         assert exit_code([*arguments, "--authority", str(path)]) == 2
         assert sentence in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ["authority", "certify", "check", "list", "new", "revoke", "roster"]),
+        (["certify", "r.json", "a.pub"], ["--node", "--authority", "--help"]),
+    ],
+)
+def test_the_shell_completes_commands_and_options(words: list[str], expected: list[str]) -> None:
+    complete = ShellComplete(app, {}, "daafl", "_DAAFL_COMPLETE")
+    found = complete.get_completions(["keys", *words], "--" if words else "")
+    assert sorted(item.value for item in found) == sorted(expected)
 
 
 def test_help_of_keys_and_audit_loads_nothing_heavy() -> None:

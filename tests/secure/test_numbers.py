@@ -95,6 +95,38 @@ def test_headers_add_up() -> None:
     assert result.saturated_fraction == pytest.approx(0.1, abs=1e-6)
 
 
+@given(
+    st.lists(
+        st.builds(
+            Header,
+            st.integers(0, 10**9),
+            st.one_of(st.none(), st.floats(0, 100)),
+            st.booleans(),
+            st.floats(0, 1),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(0, 5),
+)
+def test_any_headers_add_up(headers: list[Header], more: int) -> None:
+    """Counts exactly, up to the capacity of a slot; shares within a unit of it for each node."""
+    summands = len(headers) + more
+    top = (2**32 - 1) // summands
+    total = sum((h.slots(summands) for h in headers), np.zeros(HEADER_SLOTS, np.uint32))
+    result = HeaderSum.of(total, len(headers), summands)
+    assert result.num_examples == sum(min(h.num_examples, top) for h in headers)
+    assert result.within_clip_fraction * len(headers) == pytest.approx(
+        sum(h.is_within_clip for h in headers)
+    )
+    losses = [min(h.loss, 64.0) for h in headers if h.loss is not None]
+    assert (result.mean_loss is None) == (not losses)
+    if losses:
+        assert result.mean_loss == pytest.approx(sum(losses) / len(losses), abs=64 / top)
+    cut = sum(h.saturated_fraction for h in headers) / len(headers)
+    assert result.saturated_fraction == pytest.approx(cut, abs=1 / top)
+
+
 def test_a_header_of_fewer_nodes_is_refused() -> None:
     with pytest.raises(DataError, match="lied"):
         HeaderSum.of(Header(1, 1.0).slots(3), 2, 3)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daafl.errors import FederationError, MessageError
-from daafl.secure import Advertisements, Identity, Policy
+from daafl.secure import Advertisements, Identity, Policy, shamir
 from daafl.secure.client import Masking
 from daafl.secure.messages import Cohort, Confirmations
 
@@ -242,6 +242,32 @@ def test_a_wrong_share_is_corrected_and_its_holder_named(session: Make) -> None:
     result = revealing.close()
     assert np.array_equal(result.words, run.sum_of(tuple(range(12))))
     assert result.wrong_holders == (0,)
+
+
+def test_one_wrong_holder_costs_one_correction(
+    session: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Node 0 reveals eleven wrong shares: the first is corrected, the others are not needed."""
+    run = session(12, SMALL)
+    revealing, confirmations = run.revealing()
+    for n in range(12):
+        message = run.nodes[n].reveal(confirmations)
+        if n == 0:
+            shares = tuple(bytes(33) for _ in message.seed_shares)
+            content = revealing.group.revealed(0, message.seeds_of, message.keys_of, shares)
+            message = replace(
+                message, seed_shares=shares, signature=run.identities[0].sign(content)
+            )
+        revealing.receive(message)
+    corrected = []
+    decoded = shamir._decoded
+    monkeypatch.setattr(
+        shamir, "_decoded", lambda shares, least: corrected.append(1) or decoded(shares, least)
+    )
+    result = revealing.close()
+    assert np.array_equal(result.words, run.sum_of(tuple(range(12))))
+    assert result.wrong_holders == (0,)
+    assert len(corrected) == 1
 
 
 def test_a_message_twice_out_of_place_or_unsigned_is_refused(session: Make) -> None:
