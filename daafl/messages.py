@@ -15,6 +15,7 @@ record          Flower type    what it holds
 ``cohort``      ConfigRecord   of a cohort asked together: ``nodes``, and when asked, ``draws``
 ``secure``      ConfigRecord   one message of a secure sum, of `daafl.secure`
 ``summing``     ConfigRecord   what is summed: ``unit``, the examples that weigh 1
+``dealt``       ConfigRecord   the key of an encrypted sum, in a box for one node
 ==============  =============  ==================================================================
 
 What comes from the network is parsed strictly: a missing key, a wrong type or a value out of
@@ -43,6 +44,8 @@ TELEMETRY: Final = "telemetry"
 COHORT: Final = "cohort"
 SECURE: Final = "secure"
 SUMMING: Final = "summing"
+DEALT: Final = "dealt"
+CIPHERTEXTS: Final = "ciphertexts"  # arrays: words in the clear, then ciphertexts
 WORDS: Final = "words"  # arrays: the vector of a masked sum, little-endian 32-bit words
 
 NUM_EXAMPLES: Final = "num-examples"  # examples behind an update or an evaluation
@@ -71,11 +74,13 @@ NODES: Final = "nodes"  # cohort: logical ids of those asked, or of those that t
 DRAWS: Final = "draws"  # cohort: per node the `Assignment.draw` that is its own
 LAYOUT: Final = "layout"
 SOFTWARE: Final = "software"
+EPOCH: Final = "epoch"  # encrypted sum: when its key was asked for, in ms since 1970; only grows
 ATTEMPT: Final = "attempt"  # secure sum: when it began, in ms since 1970; only grows
 MODEL_HASH: Final = "model-hash"  # secure sum: SHA-256 of the model that will be sent
 WORK_HASH: Final = "work-hash"  # secure sum: `work_hash` of the assignment that will be sent
 LENGTH: Final = "length"  # secure sum: words of a vector
 UNIT: Final = "unit"  # secure sum: examples that weigh 1
+CLIP_BOUND: Final = "clip-bound"  # setting: longest update that members of a secure sum may send
 NUM_NODES: Final = "num-nodes"  # nodes a federation is made of, as far as a node knows
 
 QUERY_HELLO: Final = "query.hello"
@@ -86,6 +91,11 @@ QUERY_SHARES: Final = "query.secure_shares"
 TRAIN_MASKED: Final = "train.masked"
 QUERY_CONFIRM: Final = "query.secure_confirm"
 QUERY_REVEAL: Final = "query.secure_reveal"
+QUERY_HE_KEYS: Final = "query.he_keys"
+QUERY_HE_DEAL: Final = "query.he_deal"
+TRAIN_ENCRYPTED: Final = "train.encrypted"
+QUERY_HE_CONFIRM: Final = "query.he_confirm"
+QUERY_HE_DECRYPT: Final = "query.he_decrypt"
 
 ENVELOPE_VERSION: Final = 1
 COHORT_NODE: Final = 2**48  # in place of a node's id where a whole cohort is asked

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
@@ -42,8 +41,6 @@ from daafl.messages import (
     UNIT,
     WORDS,
     WORK_HASH,
-    Assignment,
-    Envelope,
 )
 from daafl.secure.header import HEADER_SLOTS
 from daafl.secure.masked_vectors import read_sum
@@ -60,21 +57,24 @@ from daafl.secure.server import Advertisements, Confirming, Inputs, Shares
 from daafl.secure.settings import MaskedSums
 from daafl.secure.terms import Terms
 from daafl.secure.unmasking import Revealing
-from daafl.secure.work import bytes_hash, work_hash
+from daafl.secure.work import bytes_hash
 from daafl.strategies.exchange import Member
 from daafl.strategies.secure_session import (
+    MOST_BESIDE,
     GroupSum,
     Question,
     Questions,
     array_of,
     check_names,
+    check_work,
+    own,
+    question_of,
     secure_record,
+    to_all,
+    values_of,
+    work_asked,
 )
-from daafl.strategies.validation import check_envelope, check_telemetry
 
-_MOST_BESIDE: Final = 4096  # bytes of a message of the protocol beside its boxes or words
-
-M = TypeVar("M", Advertisement, SealedShares, MaskedInput, Confirmation, Revelation)
 Phase = Advertisements | Shares | Inputs | Confirming | Revealing
 
 
@@ -128,7 +128,7 @@ class MaskedSession:
             round=some.version,
             attempt=around.attempt,
             model_hash=bytes_hash(around.packed.data),
-            plan_hash=_work_hash(some, self._unit, around.settings.value_range),
+            plan_hash=work_asked(some, self._unit, repr(around.settings)),
             length=HEADER_SLOTS + len(vector),
             policy=around.settings.policy,
         )
@@ -163,24 +163,24 @@ class MaskedSession:
         """
         match self._phase:
             case Advertisements() as phase:
-                phase.receive(_own(node, Advertisement.from_dict(_values(content))))
+                phase.receive(own(node, Advertisement.from_dict(values_of(content))))
             case Shares() as phase:
                 boxes = len(phase.group.neighbours(node)) * BOX_BYTES
-                phase.receive(_own(node, SealedShares.from_dict(_values(content, boxes))))
+                phase.receive(own(node, SealedShares.from_dict(values_of(content, boxes))))
             case Inputs() as phase:
-                phase.receive(_own(node, self._input(node, content)))
+                phase.receive(own(node, self._input(node, content)))
             case Confirming() as phase:
-                phase.receive(_own(node, Confirmation.from_dict(_values(content))))
+                phase.receive(own(node, Confirmation.from_dict(values_of(content))))
             case Revealing() as phase:
                 rows = len(phase.group.neighbours(node)) * BOX_BYTES
-                phase.receive(_own(node, Revelation.from_dict(_values(content, rows))))
+                phase.receive(own(node, Revelation.from_dict(values_of(content, rows))))
 
     def close(self) -> Questions | GroupSum:
         """End the present phase; see `Session.close`."""
         match self._phase:
             case Advertisements() as phase:
                 self._phase, cohort = phase.close()
-                return _to_all(cohort.nodes, QUERY_SHARES, cohort.to_dict())
+                return to_all(cohort.nodes, QUERY_SHARES, cohort.to_dict())
             case Shares() as phase:
                 self._phase, deliveries = phase.close()
                 return {
@@ -190,12 +190,12 @@ class MaskedSession:
             case Inputs() as phase:
                 self._phase, lists = phase.close()
                 return {
-                    node: _question(QUERY_CONFIRM, survivors.to_dict())
+                    node: question_of(QUERY_CONFIRM, survivors.to_dict())
                     for node, survivors in lists.items()
                 }
             case Confirming() as phase:
                 self._phase, confirmations = phase.close()
-                return _to_all(confirmations.nodes, QUERY_REVEAL, confirmations.to_dict())
+                return to_all(confirmations.nodes, QUERY_REVEAL, confirmations.to_dict())
             case Revealing() as phase:
                 return self._summed(phase)
 
@@ -214,23 +214,13 @@ class MaskedSession:
     def _input(self, node: int, content: RecordDict) -> MaskedInput:
         """Return a node's masked vector, checked as far as anyone can see into it."""
         check_names(content, SECURE, ARRAYS, ENVELOPE, TELEMETRY)
-        ticket = self._members[node].ticket
-        assignment = self._members[node].assignment
-        envelope = Envelope.from_record(secure_record(content, ENVELOPE, _MOST_BESIDE))
-        check_envelope(
-            envelope,
-            federation=assignment.federation,
-            ticket=ticket,
-            plan_hash=assignment.plan_hash,
-            claim=self._round.claim,
-        )
-        check_telemetry(content, assignment.local_steps)
+        check_work(content, self._members[node], self._round.claim)
         array = array_of(content, ARRAYS, WORDS)
         if not isinstance(array, Array):
             raise MessageError("schema", "the masked vector is no array")
         num_bytes = 4 * self._terms.length
         words = decoded(array, np.dtype(np.uint8), (num_bytes,))
-        values = secure_record(content, SECURE, _MOST_BESIDE + 8 * len(self._members))
+        values = secure_record(content, SECURE, MOST_BESIDE + 8 * len(self._members))
         return MaskedInput.from_dict({**values, "words": words.tobytes()})
 
     def _summed(self, phase: Revealing) -> GroupSum:
@@ -241,38 +231,3 @@ class MaskedSession:
         except DataError as error:
             raise FederationError(f"the sum of {len(masked.nodes)} updates: {error}") from None
         return GroupSum(masked.nodes, found.mean, found.header, masked.wrong_holders)
-
-
-def _work_hash(assignment: Assignment, unit: int, value_range: float) -> bytes:
-    return work_hash(
-        plan_hash=assignment.plan_hash,
-        lr=assignment.lr,
-        local_steps=assignment.local_steps,
-        batch_size=assignment.batch_size,
-        settings=assignment.settings,
-        unit=unit,
-        value_range=value_range,
-    )
-
-
-def _values(content: RecordDict, most: int = 0) -> dict[str, object]:
-    check_names(content, SECURE)
-    return secure_record(content, SECURE, _MOST_BESIDE + 2 * most)
-
-
-def _question(message_type: str, values: Mapping[str, int | bytes | list[int]]) -> Question:
-    return Question(message_type, RecordDict({SECURE: config_record(values)}))
-
-
-def _to_all(
-    nodes: Sequence[int], message_type: str, values: Mapping[str, int | bytes | list[int]]
-) -> Questions:
-    question = _question(message_type, values)
-    return dict.fromkeys(nodes, question)
-
-
-def _own(node: int, message: M) -> M:
-    """Return a message that its sender wrote in its own name."""
-    if message.node != node:
-        raise MessageError("signature", f"node {node} answers in the name of another")
-    return message

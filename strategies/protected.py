@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from flwr.app import ArrayRecord
 
@@ -10,8 +11,9 @@ from daafl.errors import ConfigError
 from daafl.learning.layout import Layout, Packed
 from daafl.secure.graph import chosen
 from daafl.secure.roster import Roster
-from daafl.secure.settings import MaskedSums, Security
+from daafl.secure.settings import EncryptedSums, MaskedSums, Security
 from daafl.strategies.clock import Clock
+from daafl.strategies.encrypted_session import EncryptedRound, EncryptedSession, GroupKeys
 from daafl.strategies.exchange import Exchange, Member, PlainExchange
 from daafl.strategies.masked_session import MaskedSession, Round
 from daafl.strategies.pacing import NO_DEADLINE_S, Pacing
@@ -25,7 +27,13 @@ _HIDDEN: Offer = SecureExchange.offers
 
 def offer_of(settings: Security) -> Offer:
     """Return what the coordinator sees of updates that travel so."""
-    return _HIDDEN if isinstance(settings, MaskedSums) else PlainExchange.offers
+    if not isinstance(settings, MaskedSums | EncryptedSums):
+        return PlainExchange.offers
+    if settings.group_size is None:
+        why = f"secure={settings.name} shows only the sum of a whole step; set secure.group_size"
+        return replace(_HIDDEN, hidden_by=why)
+    why = f"secure={settings.name} shows only sums of groups"
+    return replace(_HIDDEN, hidden_by=why, group_size=settings.group_size)
 
 
 def protected_exchange(
@@ -66,12 +74,19 @@ def protected_exchange(
             f"the roster is that of federation {roster.federation!r}, the run is that of "
             f"{federation!r}; use the roster that the federation's authority signed for it"
         )
-    if not isinstance(settings, MaskedSums):
+    if not isinstance(settings, MaskedSums | EncryptedSums):
         return PlainExchange(federation, layout, roster=roster, claim=claim)
+
+    held = GroupKeys()
 
     def make_session(
         members: Sequence[Member], packed: Packed, model: ArrayRecord, attempt: int
     ) -> Session:
+        if isinstance(settings, EncryptedSums):
+            return EncryptedSession(
+                EncryptedRound(roster, settings, layout, packed, model, attempt, held, claim),
+                members,
+            )
         around = Round(roster, settings, layout, packed, model, attempt, claim)
         return MaskedSession(around, members)
 
@@ -101,9 +116,18 @@ def check_secure(
             f"secure={name} cannot be used with exchange {exchange!r}: that one trains a whole "
             "cohort in one place, where nothing is hidden from anybody; use exchange 'plain'"
         )
-    if not isinstance(settings, MaskedSums):
+    if not isinstance(settings, MaskedSums | EncryptedSums):
         return
-    chosen(max(settings.group_size or pacing.concurrency, 1), settings.policy)
+    group_size = settings.group_size or pacing.concurrency
+    if isinstance(settings, MaskedSums):
+        chosen(max(group_size, 1), settings.policy)
+    elif group_size < settings.min_nodes:
+        raise ConfigError(
+            f"secure=he cannot be used: {group_size} nodes take part in a step, and a sum needs "
+            f"{settings.min_nodes}; raise pacing.concurrency or lower secure.min_nodes"
+        )
+    else:
+        settings.packing(group_size)
     for knob, found, needed, why in (
         ("max_staleness", pacing.max_staleness, 0, "a sum is over updates of one model"),
         ("refill", pacing.refill, "step", "a sum is agreed on by nodes that start together"),

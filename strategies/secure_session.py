@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from daafl.errors import MessageError
+from daafl.flower import config_record
+from daafl.messages import ENVELOPE, SECURE, Assignment, Envelope
 from daafl.secure.header import HeaderSum
+from daafl.secure.messages import Plain
+from daafl.secure.work import work_hash
+from daafl.strategies.exchange import Member
+from daafl.strategies.validation import check_envelope, check_telemetry
+
+MOST_BESIDE: Final = 4096  # bytes of a message of a protocol beside its boxes or words
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,72 @@ class Session(Protocol):
         FederationError
             If the session cannot go on; it is then over, and nothing is known of any update.
         """
+
+
+class FromNode(Protocol):
+    """A message that names its sender."""
+
+    @property
+    def node(self) -> int:
+        """Logical id of the node."""
+
+
+M = TypeVar("M", bound=FromNode)
+
+
+def own(node: int, message: M) -> M:
+    """Return a message that its sender wrote in its own name (else *signature*)."""
+    if message.node != node:
+        raise MessageError("signature", f"node {node} answers in the name of another")
+    return message
+
+
+def question_of(message_type: str, values: Plain) -> Question:
+    """Return a question that is one message of a protocol."""
+    return Question(message_type, RecordDict({SECURE: config_record(values)}))
+
+
+def to_all(nodes: Sequence[int], message_type: str, values: Plain) -> Questions:
+    """Return the same question for all nodes."""
+    return dict.fromkeys(nodes, question_of(message_type, values))
+
+
+def values_of(content: RecordDict, most: int = 0) -> dict[str, object]:
+    """Return the message of a protocol that an answer is, with up to ``most`` bytes of rows."""
+    check_names(content, SECURE)
+    return secure_record(content, SECURE, MOST_BESIDE + 2 * most)
+
+
+def work_asked(assignment: Assignment, unit: int, rules: str) -> bytes:
+    """Return the digest of what is asked of a node; see `daafl.secure.work.work_hash`."""
+    return work_hash(
+        plan_hash=assignment.plan_hash,
+        lr=assignment.lr,
+        local_steps=assignment.local_steps,
+        batch_size=assignment.batch_size,
+        settings=assignment.settings,
+        unit=unit,
+        rules=rules,
+    )
+
+
+def check_work(content: RecordDict, member: Member, claim: str | None) -> None:
+    """Refuse a trained update whose envelope or telemetry is not what was asked of its node.
+
+    Parameters
+    ----------
+    claim
+        Guarantee that it must come with; ``None`` for none.
+    """
+    assignment = member.assignment
+    check_envelope(
+        Envelope.from_record(secure_record(content, ENVELOPE, MOST_BESIDE)),
+        federation=assignment.federation,
+        ticket=member.ticket,
+        plan_hash=assignment.plan_hash,
+        claim=claim,
+    )
+    check_telemetry(content, assignment.local_steps)
 
 
 def secure_record(content: RecordDict, name: str, most: int) -> dict[str, object]:

@@ -39,7 +39,12 @@ def bytes_of(words: Words) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(words, "<u4").view(np.uint8)
 
 
-def words_of(contribution: Contribution, quantiser: Quantiser, unit: int) -> Words:
+def words_of(
+    contribution: Contribution,
+    quantiser: Quantiser,
+    unit: int,
+    rng: np.random.Generator | None = None,
+) -> Words:
     """Return the words of a node, to be masked.
 
     A change that is not finite is not sent: the node then counts as one without examples, with the
@@ -53,6 +58,8 @@ def words_of(contribution: Contribution, quantiser: Quantiser, unit: int) -> Wor
         As the whole group has it.
     unit
         Examples that weigh 1; more than that count as so many. At least 1.
+    rng
+        Source of stochastic rounding, for coarse quantisers; ``None`` rounds to the nearest.
 
     Returns
     -------
@@ -73,7 +80,7 @@ def words_of(contribution: Contribution, quantiser: Quantiser, unit: int) -> Wor
         saturated_fraction=max(saturated, header.saturated_fraction),
     )
     slots = header.slots(quantiser.num_summands)
-    return np.concatenate([slots, quantiser.quantised(weighted)])
+    return np.concatenate([slots, quantiser.quantised(weighted, rng)])
 
 
 @dataclass(frozen=True)

@@ -186,10 +186,12 @@ class Rotation:
         -------
         bool
             True if there is no key, if it served long enough, if the roster changed (someone who
-            left may still hold it), or if someone is asked who does not hold it.
+            left may still hold it), if someone is asked who does not hold it, or if fewer than
+            three quarters of the holders are asked (most must sign what is decrypted).
         """
         if group is None or age >= self.rounds_per_key:
             return True
         if (group.terms.roster.digest, group.terms.branch) != (terms.roster.digest, terms.branch):
             return True
-        return not frozenset(asked) <= frozenset(group.members)
+        nodes = frozenset(asked)
+        return not nodes <= frozenset(group.members) or 4 * len(nodes) < 3 * len(group.members)

@@ -286,17 +286,20 @@ def test_the_server_cannot_put_its_own_keys_in_place_of_members(group: Make) -> 
 def test_keys_rotate_with_age_roster_and_newcomers(group: Make) -> None:
     run = group(4)
     held = KeyGroup(run.epoch, 0, (0, 1, 2))
+    wide = KeyGroup(run.epoch, 0, (0, 1, 2, 3))
     rotation = Rotation(rounds_per_key=10)
 
     def due(key: KeyGroup | None, terms: EpochTerms, asked: tuple[int, ...], age: int) -> bool:
         return rotation.is_due(key, terms=terms, asked=asked, age=age)
 
     assert due(None, run.epoch, (0, 1), 0)
-    assert not due(held, run.epoch, (0, 2), 9)
-    assert due(held, run.epoch, (0, 2), 10)
-    assert due(held, run.epoch, (0, 3), 1)
+    assert not due(held, run.epoch, (0, 1, 2), 9)
+    assert due(held, run.epoch, (0, 1, 2), 10)
+    assert due(held, run.epoch, (0, 1, 3), 1)
+    assert not due(wide, run.epoch, (0, 1, 3), 1)
+    assert due(wide, run.epoch, (0, 3), 1)
     fewer = EpochTerms(run.roster.without(3), "main", 7)
-    assert due(held, fewer, (0, 2), 1)
+    assert due(held, fewer, (0, 1, 2), 1)
 
 
 def test_one_key_serves_several_sums(group: Make) -> None:
