@@ -41,7 +41,7 @@ class Latest:
         """
         record = context.state.get(self.name)
         last = record.get(branch) if isinstance(record, ConfigRecord) else None
-        if isinstance(last, list) and [version, attempt] <= last:
+        if isinstance(last, list) and (version, attempt) <= tuple(map(int, last)):
             raise MessageError(
                 "freshness",
                 f"{attempt} at version {version} is not newer than the last that this node "

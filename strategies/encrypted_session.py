@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from daafl.decoding import decoded
 from daafl.errors import DataError, FederationError, MessageError
@@ -260,7 +260,7 @@ class EncryptedSession:
         for node, member in self._members.items():
             if self._boxes and node not in self._boxes:
                 continue
-            records = {
+            records: dict[str, ArrayRecord | ConfigRecord] = {
                 ARRAYS: self._round.model,
                 CONFIG: member.assignment.to_record(),
                 SECURE: config_record({ATTEMPT: self._round.attempt, EPOCH: self._epoch}),
