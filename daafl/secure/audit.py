@@ -3,6 +3,7 @@
 Each line is a JSON object that holds the SHA-256 of the line before it and its own; a change,
 removal, insertion or swap of lines breaks the chain at the first line it touches. Lines missing at
 the end leave a chain that is whole: whoever wants to notice keeps the last `Head` somewhere else.
+`daafl.secure.trail` writes such a log.
 
 Source: Schneier and Kelsey (1999), "Secure audit logs to support computer forensics", without its
 encryption.
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,26 +116,6 @@ def verified(lines: Iterable[str], expected: Head | None = None) -> Head:
             )
         raise AuditError(expected.count, "is not the one that was noted: the log was rewritten")
     return head
-
-
-def append(path: Path, head: Head, event: str, facts: Mapping[str, Fact]) -> Head:
-    """Add a line to the file at ``path``, on disk when this returns, and return the new head.
-
-    Raises
-    ------
-    StoreError
-        If the file cannot be written.
-    """
-    line, new = line_of(head, event, facts)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "ab") as file:
-            file.write(f"{line}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise StoreError(f"cannot write the audit log {path.name}: {error.strerror}") from error
-    return new
 
 
 def verify(path: Path, expected: Head | None = None) -> Head:

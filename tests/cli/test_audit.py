@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from daafl.cli.app import exit_code
-from daafl.secure.audit import Head, append
+from daafl.secure.trail import Trail
 
 Captured = pytest.CaptureFixture[str]
 
@@ -15,9 +15,10 @@ Captured = pytest.CaptureFixture[str]
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A log of four lines in the folder in which we stand."""
     monkeypatch.chdir(tmp_path)
-    path, head = Path("audit.jsonl"), Head()
-    for number in range(4):
-        head = append(path, head, "update_accepted", {"node": number, "round": 1})
+    path = Path("audit.jsonl")
+    with Trail(path) as trail:
+        for number in range(4):
+            trail.note("update_accepted", node=number, round=1)
     return path
 
 
