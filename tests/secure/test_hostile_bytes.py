@@ -27,13 +27,17 @@ from hypothesis import strategies as st
 
 from daafl.errors import ConfigError, DaaflError, DataError, MessageError
 from daafl.secure import (
+    Advertisements,
     Freshness,
     HeaderSum,
     Identity,
+    Node,
+    Policy,
     Roster,
     Secret,
     SignedRoster,
     Statement,
+    Terms,
     audit,
     boxes,
     key_files,
@@ -44,6 +48,7 @@ from daafl.secure import (
 )
 from daafl.secure.header import HEADER_SLOTS, Header
 from daafl.secure.identity import is_signed_by
+from daafl.secure.suspension import resumed, suspended
 
 FAST: Final = 30
 CASES: Final = 100_000
@@ -163,6 +168,26 @@ def header_bytes() -> bytes:
     return total.astype("<u4").tobytes()
 
 
+def put_aside() -> dict[str, Any]:
+    """Return a session of ten nodes as one of them puts it aside before it confirms."""
+    identities = {n: Identity.new() for n in range(10)}
+    roster = Roster("fed", 1, Identity.new().public, {n: i.public for n, i in identities.items()})
+    terms = Terms(roster, "main", 3, 0, bytes(32), bytes(32), 4, POLICY)
+    nodes = {n: Node(terms, n, identity) for n, identity in identities.items()}
+    keys = Advertisements(terms)
+    for node in nodes.values():
+        keys.receive(node.advertisement)
+    shares, cohort = keys.close()
+    for node in nodes.values():
+        shares.receive(node.share(cohort))
+    _, deliveries = shares.close()
+    nodes[0].mask(deliveries[0], np.zeros(4, np.uint32))
+    SESSION[:] = [roster, POLICY, identities[0]]
+    return dict(suspended(nodes[0]))
+
+
+POLICY: Final = Policy(0.1, 0.3)
+SESSION: list[Any] = []
 SCRATCH: list[Path] = []
 PRIVATE, PUBLIC = pem()
 PARSERS: Final[dict[str, Parser]] = {
@@ -194,6 +219,12 @@ PARSERS: Final[dict[str, Parser]] = {
         Freshness().accepted(STATEMENT).to_json(), Freshness.from_json, write=Freshness.to_json
     ),
     "audit log": Parser(log_bytes(), file_reader(audit.verify), (audit.AuditError, ConfigError)),
+    "session put aside": Parser(
+        put_aside(),
+        lambda values: resumed(values, *SESSION),
+        (MessageError, ConfigError),
+        lambda node: dict(suspended(node)),
+    ),
     "summed header": Parser(header_bytes(), summed, (DataError,)),
 }
 ODD: Final[Sequence[Any]] = (
