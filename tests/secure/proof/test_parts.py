@@ -137,6 +137,13 @@ def test_rounding_stays_within_the_bound_in_steps(d: int, seed: int, bound: floa
     assert claim.bound * quantiser.step <= bound * (1 + (math.sqrt(d) + 1) / 32_767)
 
 
+def test_a_coarse_quantiser_makes_the_bound_in_steps_larger() -> None:
+    """Bound 1, 4,194 levels: 2,097 steps, and the root of 100,000: 2,413.2; 15.1 % more."""
+    coarse = Quantiser(1.0, 1000, 1000 * 4194 + 1)
+    assert coarse.levels == 4194
+    assert claim_for(1.0, coarse, 100_000).bound == 2414
+
+
 @pytest.mark.parametrize(
     "call",
     [

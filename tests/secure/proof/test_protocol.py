@@ -20,6 +20,7 @@ from daafl.secure.proof import (
     Proof,
     Statement,
     binding,
+    challenges,
     commit,
     prove,
     prover,
@@ -230,6 +231,36 @@ def test_a_proof_for_another_claim_is_refused(honest: tuple[Committed, Proof]) -
     refused(lambda: verify(committed.commitment, SEED, proof, statement(claim=near)))
     far = statement(claim=replace(CLAIM, bound=100))
     refused(lambda: verify(committed.commitment, SEED, proof, far), "schema")
+
+
+def test_challenges_depend_on_the_whole_statement(honest: tuple[Committed, Proof]) -> None:
+    """Even where a change would be noticed by the equations too."""
+    committed, _ = honest
+    context, mine, point = statement().context, statement(), committed.commitment
+    other = commit(vector(300), mine).commitment
+    contexts = [
+        replace(context, **change)
+        for change in (
+            {"node": 2},
+            {"round": 8},
+            {"federation": "t"},
+            {"session": b"t" * 32},
+            {"roster": b"t" * 32},
+            {"model": b"t" * 32},
+        )
+    ]
+    claims = [replace(CLAIM, dimension=2999), replace(CLAIM, bound=299), Claim(3000, 300, 256)]
+    begun = [
+        challenges.begun(mine, point, SEED),
+        challenges.begun(mine, point, SEED[::-1]),
+        challenges.begun(mine, other, SEED),
+        *(challenges.begun(Statement(CLAIM, one), point, SEED) for one in contexts),
+        *(challenges.begun(statement(claim=one), point, SEED) for one in claims),
+    ]
+    drawn = {transcript.challenge("projections") for transcript in begun}
+    assert len(drawn) == len(begun) == 12
+    again = challenges.begun(mine, point, SEED)
+    assert again.challenge("projections") in drawn
 
 
 def test_two_proofs_of_one_commitment_share_nothing(honest: tuple[Committed, Proof]) -> None:
