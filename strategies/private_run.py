@@ -31,7 +31,7 @@ def private_offer(offer: Offer, privacy: UserPrivacy) -> Offer:
     losses = offer.losses if privacy.loss_bound is None else "noised"
     if privacy.loss_bound is None or offer.losses == "none":
         losses = "none"
-    return replace(offer, individuals=False, losses=losses, hidden_by=_HIDDEN_BY)
+    return replace(offer, individuals=False, losses=losses, hidden_by=_HIDDEN_BY, group_size=None)
 
 
 def check_private(

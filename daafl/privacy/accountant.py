@@ -9,7 +9,8 @@ depends on what the releases' unit is; the mathematics is the same.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from daafl.errors import ConfigError
@@ -19,10 +20,10 @@ from daafl.privacy.release import Release, Sampling
 Accounting: TypeAlias = Literal["prv", "rdp"]
 
 PRECISION: Final = 0.003
-"""Error that ``prv`` may make, as a fraction of the epsilon by ``rdp``."""
+"""Error that ``prv`` may make, as a fraction of epsilon."""
 
 MOST_EXACT: Final = 300.0
-"""Epsilon by ``rdp`` beyond which ``prv`` is not asked: nothing is protected, and numbers overflow."""
+"""Epsilon by ``rdp`` beyond which ``prv`` is not asked, since numbers overflow there."""
 
 HIGHEST_NOISE: Final = 1e6
 """Largest noise multiplier that calibration tries."""
@@ -70,8 +71,13 @@ def epsilon(releases: Iterable[Release], delta: float, accounting: Accounting = 
     bound = renyi.epsilon(renyi.total(together), delta)
     if accounting == "rdp" or not 0.0 < bound < MOST_EXACT:
         return bound
+    tight = privacy_loss.epsilon(together, delta, error=PRECISION * bound)
+    if 0.0 < tight < bound / 2.0:
+        # The bound was too loose a measure of what error is small; time grows with the precision.
+        error = PRECISION * max(tight, bound / 8.0)
+        tight = privacy_loss.epsilon(together, delta, error=error)
     # Both are upper bounds, so the smaller one is.
-    return min(bound, privacy_loss.epsilon(together, delta, error=PRECISION * bound))
+    return min(bound, tight)
 
 
 def noise_multiplier_for(
@@ -108,12 +114,11 @@ def noise_multiplier_for(
     if not 0.0 < target < math.inf:
         raise ConfigError(f"a target epsilon must be positive and finite, not {target}")
 
-    def fits(noise: float) -> bool:
-        coming = Release(noise, steps, rate, sampling)
-        return epsilon((*before, coming), delta, accounting) <= target
+    def cost(noise: float, by: Accounting) -> float:
+        return epsilon((*before, Release(noise, steps, rate, sampling)), delta, by)
 
     high = 1.0
-    while not fits(high):
+    while cost(high, "rdp") > target:
         high *= 2.0
         if high > HIGHEST_NOISE:
             raise ConfigError(
@@ -121,9 +126,39 @@ def noise_multiplier_for(
                 "fewer steps, a smaller sampling rate or a larger epsilon"
             )
     low = high / 2.0
-    while fits(low) and low > 1e-3:
+    while low > 1e-3 and cost(low, "rdp") <= target:
         high, low = low, low / 2.0
+    high = _least(partial(cost, by="rdp"), target, low, high)
+    if accounting == "rdp":
+        return high
+    # The tight accountant is never above the other one, so less noise is enough.
+    low = high
+    while low > 1e-3 and cost(low, accounting) <= target:
+        high, low = low, low / 1.15
+    return _least(partial(cost, by=accounting), target, low, high)
+
+
+def _least(cost: Callable[[float], float], target: float, low: float, high: float) -> float:
+    """Return the least noise in (low, high], to 0.1 %, that costs at most ``target``.
+
+    Costs fall with noise, nearly as a straight line between logarithms, so the next noise to try
+    is where the line through both ends meets the target: false position (the Illinois variant).
+    """
+    excess_low, excess_high = _excess(cost(low), target), _excess(cost(high), target)
     while high / low > 1.0 + _TOLERANCE:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if fits(middle) else (middle, high)
+        share = excess_low / (excess_low - excess_high) if math.isfinite(excess_low) else 0.5
+        # A little more noise than that, so that the upper end is what closes in.
+        tried = low * (high / low) ** min(max(share * 1.02, 0.05), 0.95)
+        if tried / low < 1.0 + _TOLERANCE / 2 or high / tried < 1.0 + _TOLERANCE / 2:
+            tried = math.sqrt(low * high)
+        excess = _excess(cost(tried), target)
+        if excess <= 0.0:
+            high, excess_high, excess_low = tried, excess, excess_low / 2.0
+        else:
+            low, excess_low, excess_high = tried, excess, excess_high / 2.0
     return high
+
+
+def _excess(cost: float, target: float) -> float:
+    """Return how far a cost is above its target, as a logarithm; at most 0 if it is not."""
+    return math.log(max(cost, 1e-300) / target) if cost < math.inf else math.inf

@@ -88,6 +88,8 @@ class UserPrivacy:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        if not 0.0 < self.epsilon < math.inf:
+            raise ConfigError(f"privacy.epsilon is {self.epsilon}, but must be positive and finite")
         _ = self.budget
         for name, kind in (("clipping", Clipping), ("rng", Rng)):
             if getattr(self, name) not in get_args(kind):
@@ -106,10 +108,6 @@ class UserPrivacy:
         if self.clipping == "fixed" and self.bound is None:
             raise ConfigError(
                 "privacy.bound is missing: clipping 'fixed' needs the norm to clip to"
-            )
-        if self.epsilon == math.inf and self.noise_multiplier is None:
-            raise ConfigError(
-                "privacy.noise_multiplier is missing: no noise follows from an infinite epsilon"
             )
         if self.num_users is not None and self.num_users < 1:
             raise ConfigError(f"privacy.num_users is {self.num_users}, but must be 1 or more")
@@ -139,8 +137,8 @@ class UserPrivacy:
             )
         trusted = (
             "The coordinator sees sums of updates and adds the noise to them itself: it is trusted "
-            "to do so and to keep the sums, but it sees nobody's own update. Members are trusted to "
-            "clip their own."
+            "to do so and to keep the sums, but it sees nobody's own update. Members are trusted "
+            "to clip their own."
             if members_clip
             else "The coordinator sees every update and adds the noise itself: it is trusted, and "
             "nobody is protected from it."
@@ -149,7 +147,7 @@ class UserPrivacy:
             f"User-level differential privacy: epsilon {self.epsilon:g} at delta {self.delta:g} "
             f"({self.accounting} accountant, one user added or removed with all their data). It "
             "protects each user from everybody who sees the models of the run, their evaluation on "
-            "public data and the noised figures, whatever else they know and also if they are other "
+            "public data and the noised figures, whatever else they know, and from the other "
             f"users. {trusted} Not protected: that a node takes part, the times and sizes of its "
             "messages, and what else the coordinator writes down about them in the run's folder."
         )
@@ -251,8 +249,8 @@ class UserMechanism:
             else "without credit for sampling"
         )
         return (
-            f"{self.privacy.describe(members_clip=members_clip)} Mechanism: users are drawn {drawn}, "
-            f"noise multiplier {self.release.noise_multiplier:.4g}, sums divided by "
+            f"{self.privacy.describe(members_clip=members_clip)} Mechanism: users are drawn "
+            f"{drawn}, noise multiplier {self.release.noise_multiplier:.4g}, sums divided by "
             f"{self.expected_users:g}."
         )
 

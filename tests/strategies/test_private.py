@@ -81,7 +81,7 @@ def opened(tmp_path: Path) -> Open:
 
 def fixed(noise: float = 1.0, bound: float = 1.0, **settings: object) -> UserPrivacy:
     return UserPrivacy(
-        epsilon=math.inf, noise_multiplier=noise, bound=bound, clipping="fixed", **settings
+        epsilon=1e12, noise_multiplier=noise, bound=bound, clipping="fixed", **settings
     )
 
 
@@ -129,9 +129,10 @@ def test_a_cohort_of_fixed_size_has_twice_the_noise_and_no_credit(opened: Open) 
 
 
 def test_the_sum_is_divided_by_the_users_expected_not_by_those_who_came(opened: Open) -> None:
-    optimizer = opened(fixed(noise=1e-6, bound=10.0), expected=8.0)
+    # Noise of .02 * 10 / 8 = .025.
+    optimizer = opened(fixed(noise=0.02, bound=10.0), expected=8.0)
     delta = optimizer.released([update(4, 0, 0, 0)] * 2, step="1", version=0).delta
-    assert delta == pytest.approx([1.0, 0, 0, 0], abs=1e-4)
+    assert delta == pytest.approx([1.0, 0, 0, 0], abs=0.2)
 
 
 def test_adaptive_clipping_and_losses_share_a_step_as_in_theorem_1() -> None:
@@ -148,7 +149,7 @@ def test_adaptive_clipping_and_losses_share_a_step_as_in_theorem_1() -> None:
 def test_the_bound_follows_the_quantile_as_a_simulation_by_hand_does(opened: Open) -> None:
     # With hardly any noise: norms 1 to 9, all of them there, half of them to be within. The bound
     # moves by exp(-.2 * (share - .5)), as computed here, and ends at the median.
-    privacy = UserPrivacy(epsilon=math.inf, noise_multiplier=1e-3, bound=1.5)
+    privacy = UserPrivacy(epsilon=1e12, noise_multiplier=1e-3, bound=1.5)
     optimizer = opened(privacy, rate=1.0, expected=9.0)
     updates = [update(float(norm), 0, 0, 0) for norm in range(1, 10)]
     by_hand = 1.5
@@ -163,7 +164,7 @@ def test_the_bound_follows_the_quantile_as_a_simulation_by_hand_does(opened: Ope
 def test_the_noise_on_the_bits_is_that_of_the_law(opened: Open) -> None:
     # One step from bound 1: log(bound) = -.2 * (noised share - .5); nobody came, so the share is
     # .5 + noise / expected with a standard deviation of bit_noise / expected.
-    privacy = UserPrivacy(epsilon=math.inf, noise_multiplier=1.0, bound=1.0)
+    privacy = UserPrivacy(epsilon=1e12, noise_multiplier=1.0, bound=1.0)
     optimizer = opened(privacy, expected=100.0)
     law, start = optimizer.mechanism.clip, optimizer.state()
     assert law == AdaptiveClip(quantile=0.5, bit_noise=0.5 / math.sqrt(0.05))
@@ -176,14 +177,15 @@ def test_the_noise_on_the_bits_is_that_of_the_law(opened: Open) -> None:
 
 
 def test_losses_are_clipped_noised_and_divided_by_the_users_expected(opened: Open) -> None:
-    optimizer = opened(fixed(noise=1e-6, bound=1.0, loss_bound=4.0), expected=4.0)
+    # Noise of .02 / sqrt(.05) * 2 / 4 = .045.
+    optimizer = opened(fixed(noise=0.02, bound=1.0, loss_bound=4.0), expected=4.0)
     updates = [update(1, 0, 0, 0, loss=value) for value in (1.0, 3.0, 1e30, math.inf)]
     # 1 + 3 + 4 + 4 over 4 users.
     released = optimizer.released(updates, step="1", version=0)
-    assert released.metrics[TRAIN_LOSS] == pytest.approx(3.0, abs=1e-3)
+    assert released.metrics[TRAIN_LOSS] == pytest.approx(3.0, abs=0.3)
     # Two of four came: what is missing counts as the middle, (1 + 3 + 2 + 2) / 4.
     released = optimizer.released(updates[:2], step="2", version=0)
-    assert released.metrics[TRAIN_LOSS] == pytest.approx(2.0, abs=1e-3)
+    assert released.metrics[TRAIN_LOSS] == pytest.approx(2.0, abs=0.3)
     noisy = opened(fixed(noise=1.0, bound=1.0, loss_bound=4.0), expected=40.0)
     seen = [noisy.released([], step=str(i), version=0).metrics[TRAIN_LOSS] for i in range(400)]
     # scalar noise 1 / sqrt(.05), times half of the range, over 40 users.
@@ -211,7 +213,7 @@ def test_only_what_was_released_in_this_step_reaches_the_optimiser_inside(opened
 
 
 def test_state_restores_bound_and_momentum_and_never_what_was_spent(opened: Open) -> None:
-    privacy = UserPrivacy(epsilon=math.inf, noise_multiplier=0.01, bound=1.0)
+    privacy = UserPrivacy(epsilon=1e12, noise_multiplier=0.01, bound=1.0)
     inner = FlowerOptimizer(FedAvgM(server_momentum=0.9, server_learning_rate=0.5))
     optimizer = opened(privacy, inner)
 
@@ -326,7 +328,7 @@ def test_rules_that_look_at_individuals_are_refused(opened: Open, inner: ServerO
         ({"clipping": "soft"}, "clipping"),
         ({"target_quantile": 1.0}, "target_quantile"),
         ({"noise_multiplier": 0.0}, "noise_multiplier"),
-        ({"epsilon": math.inf}, "noise_multiplier is missing"),
+        ({"epsilon": math.inf}, "epsilon"),
         ({"accounting": "guess"}, "accountant"),
         ({"rng": "clock"}, "rng"),
         ({"loss_bound": math.inf}, "loss_bound"),
