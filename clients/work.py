@@ -22,6 +22,9 @@ class Work:
         The result.
     claim
         Guarantee that holds for it, as it travels in an envelope; ``None`` for none.
+    is_bounded
+        Whether the node keeps to the bound that it is told for the length of its update. Hostile
+        nodes of a simulation do not.
     """
 
     assignment: Assignment
@@ -29,3 +32,4 @@ class Work:
     received: ReceivedModel
     trained: Trained
     claim: str | None = None
+    is_bounded: bool = True

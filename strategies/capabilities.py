@@ -58,6 +58,8 @@ class Capability:
     is_mean
         Whether its model is the mean of the updates' models itself, it tells nodes the same in
         every round, and it remembers nothing.
+    takes_groups
+        Whether it may be given the sums of groups as if each were one node's update.
     """
 
     needs: Needs
@@ -65,10 +67,15 @@ class Capability:
     rate: str | None = None
     captured: tuple[str, ...] = ()
     is_mean: bool = False
+    takes_groups: bool = False
 
 
 def _adaptive(sentence: str) -> Capability:
     return Capability("mean", sentence, rate="eta", captured=("current_arrays",))
+
+
+def _robust(sentence: str) -> Capability:
+    return Capability("individuals", sentence, takes_groups=True)
 
 
 CAPABILITIES: Final[Mapping[type[Strategy], Capability]] = MappingProxyType(
@@ -85,10 +92,10 @@ CAPABILITIES: Final[Mapping[type[Strategy], Capability]] = MappingProxyType(
         FedProx: Capability(
             "mean", "Weighted mean; nodes stay near the model they were sent.", is_mean=True
         ),
-        FedMedian: Capability("individuals", "Median of every coordinate."),
-        FedTrimmedAvg: Capability("individuals", "Mean of every coordinate without its extremes."),
-        Krum: Capability("individuals", "The one model that lies closest to its neighbours."),
-        MultiKrum: Capability("individuals", "Weighted mean of the models closest to the others."),
+        FedMedian: _robust("Median of every coordinate."),
+        FedTrimmedAvg: _robust("Mean of every coordinate without its extremes."),
+        Krum: _robust("The one model that lies closest to its neighbours."),
+        MultiKrum: _robust("Weighted mean of the models closest to the others."),
         Bulyan: Capability("individuals", "Multi-Krum, then a trimmed mean around the median."),
         QFedAvg: Capability(
             "individuals",

@@ -14,7 +14,12 @@ from daafl.loops import default_loops
 from daafl.strategies.capabilities import CAPABILITIES, REFUSED
 from daafl.strategies.fedexp import FedExP
 from daafl.strategies.optimizer import ServerOptimizer
-from daafl.strategies.regime import Regime, Requirement, loop_requirement
+from daafl.strategies.regime import (
+    Regime,
+    Requirement,
+    loop_requirement,
+    optimizer_requirement,
+)
 from daafl.strategies.robust import (
     Bucketing,
     CentredClipping,
@@ -42,6 +47,9 @@ REGIMES: Final[Mapping[str, Regime]] = MappingProxyType(
     {
         "plain, synchronous": Regime(individuals=True, losses="per_node", synchronous=True),
         "plain, buffered": Regime(individuals=True, losses="per_node", synchronous=False),
+        "three groups": Regime(
+            individuals=False, losses="per_group", synchronous=True, group_size=8, cohort=24
+        ),
         "group sums": Regime(individuals=False, losses="per_group", synchronous=True),
         "sums without losses": Regime(individuals=False, losses="none", synchronous=True),
     }
@@ -61,14 +69,16 @@ class Part:
 def parts() -> Iterator[Part]:
     """Yield every server optimiser and every loop that comes with daafl."""
     for strategy, capability in CAPABILITIES.items():
-        requirement = Requirement(individuals=capability.needs == "individuals")
+        requirement = Requirement(
+            individuals=capability.needs == "individuals", takes_groups=capability.takes_groups
+        )
         yield Part("optimizer", strategy.__name__, requirement)
     flower_names = {strategy.__name__ for strategy in CAPABILITIES}
     for own in OPTIMIZERS:
         name = own.__name__
         if name in flower_names:
             name = f"daafl.strategies.{name}"
-        yield Part("optimizer", name, Requirement(individuals=own.needs == "individuals"))
+        yield Part("optimizer", name, optimizer_requirement(own))
     for loop in default_loops():
         yield Part("loop", loop.policy.name, loop_requirement(loop))
 

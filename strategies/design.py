@@ -27,7 +27,14 @@ from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.pacing import PACING_KNOBS, Pacing
 from daafl.strategies.private_run import check_private, private_offer
 from daafl.strategies.protected import check_secure, offer_of
-from daafl.strategies.regime import Offer, Regime, Requirement, standing_down
+from daafl.strategies.regime import (
+    Offer,
+    Regime,
+    check_screening,
+    fitting,
+    optimizer_requirement,
+    standing_down,
+)
 from daafl.strategies.schedule import Override, check_overrides
 from daafl.strategies.selection import Selection
 from daafl.strategies.settings import Settings
@@ -94,7 +101,8 @@ class Design:
     @property
     def guarantees(self) -> tuple[str, ...]:
         """What the run protects, from whom, and what it does not, in sentences."""
-        return () if self.privacy is None else (self.privacy.describe(),)
+        private = () if self.privacy is None else (self.privacy.describe(),)
+        return (*private, *self.regime.guarantees)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -149,15 +157,17 @@ def designed(
         check_private(offer, exchange=exchange, pacing=pacing, overrides=overrides)
         offer = private_offer(offer, privacy)
     regime = Regime.of(offer, pacing)
-    lacking = Requirement(individuals=optimizer.needs == "individuals").lacking(regime)
+    lacking = optimizer_requirement(optimizer).lacking(regime)
     if lacking:
         raise ConfigError(f"{name} cannot run in this federation: {lacking}")
     if exchange == "summed":
         check_summed(loops=loops, pacing=pacing, overrides=overrides)
+    if secure is not None:
+        check_screening(loops, regime, secure=secure.name)
     absent = standing_down(loops, regime)
     if isinstance(privacy, SamplePrivacy | LocalPrivacy):
         absent["committee"] = NO_VOTES
-    running = tuple(loop for loop in loops if loop.policy.name not in absent)
+    running = tuple(fitting(loop, regime) for loop in loops if loop.policy.name not in absent)
     check_observable(running)
     federation_hub = _hub(running, "federation", PACING_KNOBS)
     branch_hub = _hub(running, "branch", LOCAL_KNOBS)

@@ -101,6 +101,7 @@ class FlowerOptimizer:
             )
         capability = capability_of(strategy)
         self.needs = capability.needs
+        self.takes_groups = capability.takes_groups
         self.strategy = strategy
         self._rate = capability.rate
         self._is_listed = is_listed(strategy)

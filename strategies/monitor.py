@@ -80,6 +80,14 @@ class StepFacts:
         spaced order statistics if there are many.
     num_trusted_flagged
         How many of those senders' updates were left out.
+    num_groups
+        Sums of groups that screening looked at in place of single updates; `num_screened`,
+        `num_flagged` and `trusted_scores` are then of these sums.
+    clip_bound, within_clip
+        Longest update that nodes were told to send, 0 for any, and the share of those that sent
+        one that was within it.
+    member_norm
+        About how long one node's update is, told from sums.
     vote_outcome, vote_share
         What a committee decided about the model, and the share in favour; empty and ``None`` if
         none was asked.
@@ -123,6 +131,10 @@ class StepFacts:
     num_known: int = 0
     trusted_scores: tuple[float, ...] = ()
     num_trusted_flagged: int = 0
+    num_groups: int = 0
+    clip_bound: float = 0.0
+    within_clip: float | None = None
+    member_norm: float | None = None
     vote_outcome: str = ""
     vote_share: float | None = None
     troubled_nodes: tuple[int, ...] = ()

@@ -13,12 +13,22 @@ import numpy as np
 
 from daafl.learning.layout import Vector
 from daafl.learning.update import Update
+from daafl.loops.group_quality import BOUND
+from daafl.messages import COHORT_NODE
 from daafl.observability.events import Flag, Vote
 from daafl.strategies.branch import Branch, Buffered
 from daafl.strategies.collecting import Tally
 from daafl.strategies.consensus import Committee
+from daafl.strategies.group_screening import (
+    GroupSum,
+    GroupVerdict,
+    member_norm,
+    screened_groups,
+    within_clip,
+)
 from daafl.strategies.monitor import StepFacts
 from daafl.strategies.screening import Evidence, Examiner, Verdict, screened
+from daafl.strategies.secure_exchange import WITHIN_CLIP
 
 SCREENED_OUT: Final = "screened_out"  # how a step's counts call the updates left out
 
@@ -72,6 +82,8 @@ class QualityControl:
         updates = [item.update for item in collected]
         if "screen_threshold" not in branch.plan or not updates:
             return Kept(updates, norms, (), facts)
+        if BOUND in branch.plan:
+            return _of_groups(branch, updates, evidence, facts)
         screening = screened(
             branch.standing,
             [
@@ -150,7 +162,44 @@ class QualityControl:
         return item.evidence or self.examiner.evidence(item.update.delta)
 
 
-def _treated(update: Update, verdict: Verdict) -> Update:
+def _of_groups(
+    branch: Branch, updates: Sequence[Update], evidence: Sequence[Evidence], facts: StepFacts
+) -> Kept:
+    """Return what screening leaves of sums of groups; no node's record moves."""
+    groups = [
+        GroupSum(update.senders, update.num_examples, found, update.metrics.get(WITHIN_CLIP))
+        for update, found in zip(updates, evidence, strict=True)
+    ]
+    verdicts = screened_groups(
+        groups,
+        threshold=branch.plan.number("screen_threshold"),
+        clip_factor=branch.plan.number("clip_factor"),
+    )
+    flags = tuple(
+        Flag(COHORT_NODE, verdict.score, "distance", False, verdict.sentence, verdict.nodes)
+        for verdict in verdicts
+        if not verdict.is_kept
+    )
+    chosen = [index for index, verdict in enumerate(verdicts) if verdict.is_kept]
+    return Kept(
+        updates=[_treated(updates[index], verdicts[index]) for index in chosen],
+        norms=[evidence[index].norm for index in chosen],
+        flags=flags,
+        facts=replace(
+            facts,
+            num_screened=len(verdicts),
+            num_flagged=len(flags),
+            num_groups=len(verdicts),
+            trusted_scores=tuple(sorted(verdict.score for verdict in verdicts)),
+            num_trusted_flagged=len(flags),
+            clip_bound=branch.plan.number(BOUND),
+            within_clip=within_clip(groups),
+            member_norm=member_norm(groups),
+        ),
+    )
+
+
+def _treated(update: Update, verdict: Verdict | GroupVerdict) -> Update:
     """Return the update with its clip and its capped weight; untouched if neither applies."""
     if verdict.damping == 1.0 and verdict.num_examples == update.num_examples:
         return update

@@ -10,10 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from daafl.autonomy.policy import Loop
+from daafl.errors import ConfigError
+from daafl.loops.group_quality import grouped, has_group_form, is_individual
+from daafl.strategies.optimizer import Needs
 from daafl.strategies.pacing import Pacing
+
+MIN_GROUPS: Final = 3
+"""Sums of which one can stand apart from the others."""
 
 Losses = Literal["none", "noised", "per_group", "per_node"]
 """How the coordinator learns nodes' losses, from least to most."""
@@ -31,11 +37,14 @@ class Offer:
         How nodes' losses arrive.
     hidden_by
         Why individual updates are not visible, where they are not.
+    group_size
+        Fewest nodes that are summed together; ``None`` if not even sums of groups are visible.
     """
 
     individuals: bool
     losses: Losses
     hidden_by: str = "this exchange shows only sums"
+    group_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,18 @@ class Regime:
         Every update of a step was trained on the branch's present model.
     hidden_by
         Why individual updates are not visible, where they are not.
+    group_size
+        Fewest nodes that are summed together; ``None`` if not even sums of groups are visible.
+    cohort
+        Nodes that take part in a step at most.
     """
 
     individuals: bool
     losses: Losses
     synchronous: bool
     hidden_by: str = "this exchange shows only sums"
+    group_size: int | None = None
+    cohort: int = 0
 
     @classmethod
     def of(cls, offer: Offer, pacing: Pacing) -> Regime:
@@ -67,6 +82,45 @@ class Regime:
             losses=offer.losses,
             synchronous=not pacing.is_buffered and pacing.max_staleness == 0,
             hidden_by=offer.hidden_by,
+            group_size=offer.group_size,
+            cohort=min(pacing.concurrency, pacing.quorum),
+        )
+
+    @property
+    def num_groups(self) -> int:
+        """Sums that a step sees, if all of its nodes answer."""
+        if self.group_size is None or self.individuals:
+            return 0
+        return max(1, self.cohort // self.group_size)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether there are enough sums that one of them can stand apart from the others."""
+        return self.num_groups >= MIN_GROUPS
+
+    @property
+    def guarantees(self) -> tuple[str, ...]:
+        """Both consequences of the size of groups, in words; empty where nothing is summed."""
+        size = self.group_size
+        if size is None or self.individuals:
+            return ()
+        hidden = (
+            f"Groups of {size} or more: the coordinator sees the sum of a group only, so that each "
+            f"update is hidden among {size - 1} others or more."
+        )
+        if not self.has_groups:
+            return (
+                f"{hidden} A step of {self.cohort} nodes has {self.num_groups} of them, too few to "
+                f"tell which is spoiled: nothing stands between a hostile node and the model. With "
+                f"{MIN_GROUPS * size} nodes to a step there are {MIN_GROUPS}.",
+            )
+        most = (self.num_groups - 1) // 2
+        return (
+            f"{hidden} A step of {self.cohort} nodes has {self.num_groups} of them. Robust rules "
+            "over sums hold while fewer than half of the groups have a hostile member: up to about "
+            f"K / (2 g) hostile nodes in a step are tolerated, here {most} wherever they stand. "
+            "Larger groups hide more, smaller ones tolerate more. No node is named for what its "
+            "group sent, and only the node itself holds its hidden update to the bound.",
         )
 
 
@@ -86,11 +140,16 @@ class Requirement:
     individuals: bool = False
     losses: bool = False
     synchronous: bool = False
+    takes_groups: bool = False
+    """Whether the sums of three groups will do in place of individuals."""
 
     def lacking(self, regime: Regime) -> str | None:
         """Return why a part with this requirement cannot run in ``regime``, or ``None``."""
         if self.individuals and not regime.individuals:
-            return f"it needs each node's own update, and {regime.hidden_by}"
+            if not self.takes_groups or regime.group_size is None:
+                return f"it needs each node's own update, and {regime.hidden_by}"
+            if not regime.has_groups:
+                return _too_few_groups(regime.cohort, regime.group_size, regime.num_groups)
         if self.losses and regime.losses == "none":
             return "it needs nodes' losses, and none are reported here"
         if self.synchronous and not regime.synchronous:
@@ -102,6 +161,22 @@ _LOSS_FIELDS: Final = frozenset({"loss", "loss_mad", "trimmed_loss"})
 _INDIVIDUAL_FIELDS: Final = frozenset({"mean_client_norm", "trusted_scores"})
 
 
+class Needing(Protocol):
+    """An optimiser, or its class, as far as it says what it needs; see `ServerOptimizer`."""
+
+    @property
+    def needs(self) -> Needs:
+        """What it must see."""
+
+
+def optimizer_requirement(optimizer: Needing) -> Requirement:
+    """Return what an optimiser needs: ``takes_groups`` is an attribute that it may have."""
+    return Requirement(
+        individuals=optimizer.needs == "individuals",
+        takes_groups=getattr(optimizer, "takes_groups", False) is True,
+    )
+
+
 def loop_requirement(loop: Loop) -> Requirement:
     """Return what a loop needs, read off the fields of its observation.
 
@@ -110,8 +185,32 @@ def loop_requirement(loop: Loop) -> Requirement:
     """
     names = {field.name for field in fields(loop.policy.observation)}
     return Requirement(
-        losses=bool(names & _LOSS_FIELDS), individuals=bool(names & _INDIVIDUAL_FIELDS)
+        losses=bool(names & _LOSS_FIELDS),
+        individuals=bool(names & _INDIVIDUAL_FIELDS),
+        takes_groups=has_group_form(loop),
     )
+
+
+def fitting(loop: Loop, regime: Regime) -> Loop:
+    """Return the form that a loop takes in ``regime``: over sums where those are all there is."""
+    return grouped(loop) if regime.has_groups else loop
+
+
+def check_screening(loops: Sequence[Loop], regime: Regime, *, secure: str) -> None:
+    """Refuse loops that are to screen single updates where those are hidden.
+
+    Raises
+    ------
+    ConfigError
+        Naming the loop and what to do.
+    """
+    for loop in loops:
+        if is_individual(loop) and not regime.individuals:
+            raise ConfigError(
+                f"{loop.policy.name}.screening is individual, but {regime.hidden_by}: what hides "
+                "an update from the coordinator also hides it from screening. Make it auto, which "
+                f"screens the sums of groups, or give up the secrecy of secure={secure}"
+            )
 
 
 def standing_down(loops: Sequence[Loop], regime: Regime) -> dict[str, str]:
@@ -122,3 +221,13 @@ def standing_down(loops: Sequence[Loop], regime: Regime) -> dict[str, str]:
         if reason is not None:
             reasons[loop.policy.name] = f"{loop.policy.name} stands down: {reason}"
     return reasons
+
+
+def _too_few_groups(cohort: int, group_size: int, num_groups: int) -> str:
+    least = MIN_GROUPS * group_size
+    sums = "one sum" if num_groups == 1 else f"{num_groups} sums"
+    return (
+        f"it needs each node's own update or the sums of {MIN_GROUPS} groups, and a step of "
+        f"{cohort} nodes in groups of {group_size} or more has {sums}; a step must have "
+        f"{least} nodes (pacing.concurrency={least} pacing.quorum={least})"
+    )

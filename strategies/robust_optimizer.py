@@ -47,6 +47,7 @@ class RobustOptimizer(ABC):
     """
 
     needs: Needs = "individuals"
+    takes_groups: bool = True
     _layout: Layout | None = None
     _factor: float = 1.0
 

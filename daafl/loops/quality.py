@@ -27,9 +27,9 @@ Judgement
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from daafl.autonomy.guards import bounds
 from daafl.autonomy.plan import Change, Knob, Plan
@@ -92,6 +92,7 @@ CLEARED: Final = "cleared_fraction"
 CONSENSUS_STEP: Final = 0.01
 
 Label = Literal["healthy", "suspicious", "overrun"]
+ScreeningForm = Literal["auto", "individual"]
 Move: TypeAlias = tuple[Change, str]
 """A knob's move and why."""
 
@@ -205,11 +206,15 @@ class Vigilance:
         Adopted models in a row after which votes become half as frequent.
     patience
         Steps after which an alert is judged, and for which an overrun holds the learning rate.
+    screening
+        ``individual`` for each node's own update or nothing; ``auto`` takes sums of groups where
+        only those are seen.
     """
 
     false_positives: float = 0.03
     quiet_votes: int = 5
     patience: int = 5
+    screening: ScreeningForm = "auto"
 
     name = NAME
     observation = QualityObservation
@@ -252,11 +257,7 @@ class Vigilance:
     def reason(self, state: QualityState, observation: QualityObservation, plan: Plan) -> Decision:
         """Return the moves of its knobs, with an alert if suspects are to be named."""
         label = self.label(state)
-        moves = (
-            self._threshold(state, plan),
-            self._every(state, observation, plan),
-            _consensus(observation, plan),
-        )
+        moves = self.moves(state, observation, plan)
         changes = tuple(change for change, _ in filter(None, moves))
         sentences = [why for _, why in filter(None, moves)]
         requests = self._requests(state, observation)
@@ -279,6 +280,16 @@ class Vigilance:
         is_stricter = bool(requests) or any(map(_is_stricter, changes))
         action = ENHANCE if is_stricter else RELAX
         return Decision(NAME, action, label, "; ".join(sentences), changes, requests)
+
+    def moves(
+        self, state: QualityState, observation: QualityObservation, plan: Plan
+    ) -> tuple[Move | None, ...]:
+        """Return the moves of its knobs, each with why; ``None`` where one stays."""
+        return (
+            self._threshold(state, plan),
+            self._every(state, observation, plan),
+            _consensus(observation, plan),
+        )
 
     def reflect(
         self, decision: Decision, before: QualityObservation, after: QualityObservation
@@ -314,7 +325,7 @@ class Vigilance:
         if len(known) < MIN_SCORES:
             return None
         place = math.ceil((1 - state.alpha) * (len(known) + 1)) - 1
-        low, high = _bounds(THRESHOLD)
+        low, high = _bounds(THRESHOLD, self.knobs)
         old = plan.number(THRESHOLD)
         new = round(min(max(known[min(place, len(known) - 1)], low), high), 2)
         if abs(new - old) <= DEADBAND:
@@ -359,7 +370,13 @@ class Vigilance:
         return tuple(requests)
 
 
-def quality(*, false_positives: float = 0.03, quiet_votes: int = 5, patience: int = 5) -> Loop:
+def quality(
+    *,
+    false_positives: float = 0.03,
+    quiet_votes: int = 5,
+    patience: int = 5,
+    screening: ScreeningForm = "auto",
+) -> Loop:
     """Return the quality loop; parameters as in `Vigilance`.
 
     Raises
@@ -375,9 +392,14 @@ def quality(*, false_positives: float = 0.03, quiet_votes: int = 5, patience: in
     for name, (value, low, high) in limits.items():
         if not low <= value <= high:
             raise ConfigError(f"quality.{name} is {value}, but must be within [{low}, {high}]")
+    if screening not in get_args(ScreeningForm):
+        raise ConfigError(f"quality.screening is {screening!r}, but must be auto or individual")
     return Loop(
         policy=Vigilance(
-            false_positives=false_positives, quiet_votes=quiet_votes, patience=patience
+            false_positives=false_positives,
+            quiet_votes=quiet_votes,
+            patience=patience,
+            screening=screening,
         ),
         level="integrity",
         component="quality",
@@ -440,8 +462,8 @@ def _is_stricter(change: Change) -> bool:
     return grows if change.knob == CONSENSUS else not grows
 
 
-def _bounds(name: str) -> tuple[float, float]:
-    (knob,) = (knob for knob in KNOBS if knob.name == name)
+def _bounds(name: str, knobs: Sequence[Knob] = KNOBS) -> tuple[float, float]:
+    (knob,) = (knob for knob in knobs if knob.name == name)
     return float(knob.low or 0.0), float(knob.high or math.inf)
 
 

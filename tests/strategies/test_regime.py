@@ -13,7 +13,7 @@ BUFFERED = Pacing(concurrency=10, quorum=3, max_staleness=20, refill="reply")
 
 
 def test_the_plain_exchange_shows_everything() -> None:
-    assert Regime.of(PlainExchange.offers, Pacing()) == Regime(True, "per_node", True)
+    assert Regime.of(PlainExchange.offers, Pacing()) == Regime(True, "per_node", True, cohort=10)
     assert not Regime.of(PlainExchange.offers, BUFFERED).synchronous
     assert not Regime.of(PlainExchange.offers, Pacing(max_staleness=1)).synchronous
 

@@ -8,7 +8,16 @@ from daafl.errors import MessageError
 from daafl.flower import ClientAppCallable, Mod
 from daafl.learning.layout import Packed
 from daafl.learning.task import Task
-from daafl.messages import ARRAYS, CONFIG, PACKED, TIME_S, Assignment
+from daafl.messages import (
+    ARRAYS,
+    CONFIG,
+    ENVELOPE,
+    PACKED,
+    TIME_S,
+    TRAIN_MASKED,
+    Assignment,
+    Envelope,
+)
 from daafl.simulation.attacks.attack import Attack
 from daafl.simulation.attacks.behaviour import Scene
 from daafl.simulation.attacks.rehearsal import Rehearsal
@@ -58,16 +67,26 @@ class _Hostile:
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Let the node answer, and change its answer if it is an attacker's turn."""
         reply = call_next(message, context)
-        node = context.node_config["partition-id"]
-        if node not in self._hostile or not reply.has_content():
+        # The phases of a sum after its training ask for nothing that there are lies about.
+        if not reply.has_content() or CONFIG not in message.content or _is_sealed(reply):
             return reply
+        content = self.altered(message, context, reply.content)
+        return reply if content is reply.content else Message(content, reply_to=message)
+
+    def altered(self, message: Message, context: Context, content: RecordDict) -> RecordDict:
+        """Return what an attacker makes of an honest answer; the same object if it changes nothing.
+
+        An app whose answers are signed or masked calls this before it does so.
+        """
+        node = context.node_config["partition-id"]
+        if node not in self._hostile:
+            return content
         assignment = _assignment(message)
         round_number = assignment.version + 1
         time_s = _time_s(context)
         if not self._attack.is_active(round_number, time_s):
-            return reply
-        content = reply.content
-        if message.metadata.message_type == MessageType.TRAIN:
+            return content
+        if message.metadata.message_type in (MessageType.TRAIN, TRAIN_MASKED):
             scene = Scene(
                 node=int(node),
                 attackers=self._attackers,
@@ -81,12 +100,20 @@ class _Hostile:
                 time_s=time_s,
             )
             content = self._attack.does.content(scene, content)
-        return Message(self._attack.lies.told(message, content), reply_to=message)
+        return self._attack.lies.told(message, content)
 
     def _rehearse(self) -> Rehearsal:
         if self._rehearsal is None:
             self._rehearsal = Rehearsal(self._task, self._num_nodes)
         return self._rehearsal
+
+
+def _is_sealed(reply: Message) -> bool:
+    """Return whether the app has signed or masked a training, and let it be altered before."""
+    envelope = reply.content.get(ENVELOPE)
+    if reply.metadata.message_type != MessageType.TRAIN or not isinstance(envelope, ConfigRecord):
+        return reply.metadata.message_type == TRAIN_MASKED
+    return Envelope.from_record(envelope).signature is not None
 
 
 def _time_s(context: Context) -> float:

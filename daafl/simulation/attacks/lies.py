@@ -19,6 +19,7 @@ from daafl.messages import (
     QUERY_PROBE,
     QUERY_VOTE,
     TRAIN_LOSS,
+    TRAIN_MASKED,
     Ballot,
 )
 
@@ -61,6 +62,8 @@ class Lies:
         """Return a reply to ``asked`` with the lies in it; ``content`` stays as it is."""
         match asked.metadata.message_type:
             case MessageType.TRAIN | MessageType.EVALUATE:
+                return self._with_metrics(content)
+            case kind if kind == TRAIN_MASKED:
                 return self._with_metrics(content)
             case kind if kind == QUERY_PROBE:
                 return self._with_probes(self._with_metrics(content))
