@@ -8,6 +8,7 @@ from daafl.secure.proof.binding import check_sum
 from daafl.secure.proof.commitments import Committed, commit
 from daafl.secure.proof.group import ORDER
 from daafl.secure.proof.messages import Commitment, Proof
+from daafl.secure.proof.phases import Commitments, Proofs
 from daafl.secure.proof.prover import prove
 from daafl.secure.proof.scale import centred, centred_sum, claim_for, quantiser_for
 from daafl.secure.proof.statement import Claim, Context, Statement
@@ -17,9 +18,11 @@ __all__ = [
     "ORDER",
     "Claim",
     "Commitment",
+    "Commitments",
     "Committed",
     "Context",
     "Proof",
+    "Proofs",
     "Statement",
     "centred",
     "centred_sum",
