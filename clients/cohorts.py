@@ -18,10 +18,13 @@ from flwr.app import (
 )
 from numpy.typing import NDArray
 
-from daafl.clients.identity import identity
-from daafl.clients.model_records import received_model
+from daafl.clients.identity import Identity, identity
+from daafl.clients.memory import has_sent
+from daafl.clients.model_records import ReceivedModel, received_model
+from daafl.clients.private import PrivateTraining, declined, has_declined
+from daafl.clients.private_cohorts import Asked, PrivateCohorts
 from daafl.clients.replies import assignment_of, reportable, telemetry, training_reply
-from daafl.errors import MessageError
+from daafl.errors import BudgetError, MessageError
 from daafl.flower import (
     ClientAppCallable,
     Mod,
@@ -90,6 +93,8 @@ class TaskCohorts:
         training, and again around its result; what they keep in `Context.state` counts once.
     method
         How to train; ``auto`` finds out what is fastest.
+    private
+        What nodes guarantee about their data, and their ledgers; ``None`` for nothing.
     """
 
     def __init__(
@@ -100,12 +105,16 @@ class TaskCohorts:
         work: LocalWork,
         mods: Sequence[Mod] = (),
         method: Literal["auto"] | Method = "auto",
+        private: PrivateTraining | None = None,
     ) -> None:
         self._task = task
         self._num_nodes = num_nodes
         self._work = work
         self._mods = tuple(mods)
-        self._trainer = CohortTrainer(task, method=method)
+        self._method = method
+        # Under privacy, what was asked for is looked at before it is taken: see `prepare`.
+        self._trainer = CohortTrainer(task, method=method if private is None else "auto")
+        self._private = None if private is None else PrivateCohorts(private, self._trainer)
 
     @property
     def choice(self) -> Choice | None:
@@ -115,6 +124,10 @@ class TaskCohorts:
     def prepare(self) -> None:
         """Decide how cohorts are trained, unless that has been decided before."""
         if self._trainer.choice is not None:
+            return
+        private = None if self._private is None else self._private.choice(self._method)
+        if private is not None:
+            self._trainer.load(private)
             return
         try:
             members = [
@@ -154,6 +167,8 @@ class TaskCohorts:
 
     def summed(self, message: Message, partitions: Sequence[int], time_s: float) -> Message:
         """Return one reply for the nodes of a cohort: their mean model, weighted by examples."""
+        if self._private is not None:
+            raise MessageError("privacy", "a cohort cannot answer for its nodes' own budgets")
         start_s = time.perf_counter()
         layout = self._trainer.trainer.layout
         assignment = assignment_of(message, layout.digest)
@@ -222,6 +237,8 @@ class TaskCohorts:
             (message, assignment_of(message, layout), context, identity(context))
             for message, context in columns
         ]
+        if self._private is not None:
+            return self._trained_privately(self._private, received, known, start_s)
         keys = assigned_keys([asked[1] for asked in known], [asked[3].node for asked in known])
         members = [
             Member(self._examples(who.partition, _time_s(context)), assigned_work(assignment), key)
@@ -241,6 +258,38 @@ class TaskCohorts:
             for row, asked in enumerate(known)
         ]
 
+    def _trained_privately(
+        self,
+        private: PrivateCohorts,
+        received: ReceivedModel,
+        known: Sequence[tuple[Message, Assignment, Context, Identity]],
+        start_s: float,
+    ) -> list[Message]:
+        asked = [
+            Asked(
+                self._examples(who.partition, _time_s(context)),
+                assignment,
+                who,
+                has_spent=has_sent(context),
+            )
+            for _, assignment, context, who in known
+        ]
+        outcomes = private.trained(received.packed, asked)
+        return [
+            declined(each[0])
+            if done is None
+            else training_reply(
+                *each,
+                arrays=_arrays(done.packed[None], 0, received.names, self._trainer.trainer),
+                num_examples=done.num_examples,
+                loss=done.loss_before,
+                steps=done.steps,
+                start_s=start_s,
+                claim=private.private.settings.claim,
+            )
+            for each, done in zip(known, outcomes, strict=True)
+        ]
+
     def _through_mods(
         self, messages: Sequence[Message], contexts: Callable[[], Sequence[Context]]
     ) -> list[Answered]:
@@ -256,7 +305,10 @@ class TaskCohorts:
         answered = []
         for row, (message, context) in enumerate(zip(messages, contexts(), strict=True)):
             inner = partial(_handed_over, replies.get(row), reached.get(row))
-            answered.append((self._chain(inner)(_own(message), context), context))
+            try:
+                answered.append((self._chain(inner)(_own(message), context), context))
+            except BudgetError:
+                answered.append((declined(message), context))
         return answered
 
     def _chain(self, inner: ClientAppCallable) -> ClientAppCallable:
@@ -292,6 +344,8 @@ def _handed_over(
     """Return the reply that was made for this message, and let its node remember what it did."""
     if reply is None or before is None:
         raise MessageError("schema", "a mod calls the training only every other time")
+    if has_declined(reply):
+        raise BudgetError("the node's privacy budget is spent")  # past the mods, as at a node
     context.state = before[1].state
     return Message(reply.content, reply_to=message)
 

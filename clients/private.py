@@ -112,7 +112,7 @@ class PrivateTraining:
         release = self.settings.release()
         keystream = self.paid(release, assignment, who.node, has_spent=has_spent)
         trained = trainer.train(packed, examples, work, key)
-        return self._randomised(trainer, packed, trained, release, keystream)
+        return self.randomised(trainer, packed, trained, release, keystream)
 
     def paid(
         self, release: Release, assignment: Assignment, node: int, *, has_spent: bool = False
@@ -137,7 +137,7 @@ class PrivateTraining:
         budgets.spend(debit, is_replay=not keystream.is_secret)
         return keystream
 
-    def _randomised(
+    def randomised(
         self,
         trainer: TorchTrainer,
         packed: Packed,
@@ -145,6 +145,7 @@ class PrivateTraining:
         release: Release,
         keystream: Keystream,
     ) -> Trained:
+        """Return a training with its update randomised, and nothing told of what it was made of."""
         layout = trainer.layout
         sent = layout.vector(packed).astype(np.float64)
         update = layout.vector(trained.packed) - sent
@@ -182,8 +183,19 @@ def declining(message: Message, context: Context, call_next: ClientAppCallable) 
     try:
         return call_next(message, context)
     except BudgetError:
-        record = config_record({DECLINED: BUDGET_SPENT})
-        return Message(RecordDict({CONFIG: record}), reply_to=message)
+        return declined(message)
+
+
+def declined(message: Message) -> Message:
+    """Return the answer of a node whose budget is spent."""
+    record = config_record({DECLINED: BUDGET_SPENT})
+    return Message(RecordDict({CONFIG: record}), reply_to=message)
+
+
+def has_declined(reply: Message) -> bool:
+    """Return whether a reply is one of `declined`."""
+    record = reply.content.get(CONFIG)
+    return record is not None and DECLINED in record
 
 
 def _key(assignment: Assignment) -> str:

@@ -20,7 +20,7 @@ from flwr.serverapp.strategy import Strategy
 from daafl.autonomy.policy import Loop
 from daafl.clients import client_app
 from daafl.clients.cohorts import TaskCohorts
-from daafl.clients.private import LEDGERS
+from daafl.clients.private import LEDGERS, PrivateTraining
 from daafl.clients.security import KeysOfSimulated
 from daafl.errors import ConfigError, DaaflError
 from daafl.judging import evaluation, pooled_baseline
@@ -213,6 +213,8 @@ def run(
             output_dir = _folder(None, task, seed)
     elif isinstance(privacy, UserPrivacy) and privacy.num_users is None:
         privacy = replace(privacy, num_users=num_nodes)
+    # Without a folder to resume in, `train_on` refuses to go on.
+    ledgers = Path(output_dir or RUNS) / LEDGERS
     # A task that raises here is not the grid's fault: made first, it is told as it is.
     cohorts = TaskCohorts(
         stage.task,
@@ -220,6 +222,7 @@ def run(
         work=_usual_work(training or LocalTraining()),
         mods=stage.mods,
         method=trainer,
+        private=PrivateTraining(private, ledgers, is_simulated=True) if private else None,
     )
     try:
         simulated = grid(
@@ -229,11 +232,11 @@ def run(
                 secure=secure,
                 keys=keys,
                 privacy=private,
-                ledgers=Path(output_dir) / LEDGERS if private and output_dir else None,
+                ledgers=ledgers,
             ),
             num_nodes,
             fleet=stage.world,
-            cohorts=cohorts if secure is None and private is None else None,
+            cohorts=cohorts if secure is None else None,
             is_registered=num_nodes > MOST_GREETED,
             workers=workers,
         )

@@ -128,29 +128,29 @@ def noise_multiplier_for(
     low = high / 2.0
     while low > 1e-3 and cost(low, "rdp") <= target:
         high, low = low, low / 2.0
-    high = _least(partial(cost, by="rdp"), target, low, high)
     if accounting == "rdp":
-        return high
+        return _least(partial(cost, by="rdp"), target, low, high, _TOLERANCE)
     # The tight accountant is never above the other one, so less noise is enough.
-    low = high
+    high = low = _least(partial(cost, by="rdp"), target, low, high, 20 * _TOLERANCE)
     while low > 1e-3 and cost(low, accounting) <= target:
-        high, low = low, low / 1.15
-    return _least(partial(cost, by=accounting), target, low, high)
+        high, low = low, low / 1.08
+    return _least(partial(cost, by=accounting), target, low, high, _TOLERANCE)
 
 
-def _least(cost: Callable[[float], float], target: float, low: float, high: float) -> float:
-    """Return the least noise in (low, high], to 0.1 %, that costs at most ``target``.
+def _least(
+    cost: Callable[[float], float], target: float, low: float, high: float, tolerance: float
+) -> float:
+    """Return the least noise in (low, high], up to a share, that costs at most ``target``.
 
     Costs fall with noise, nearly as a straight line between logarithms, so the next noise to try
     is where the line through both ends meets the target: false position (the Illinois variant).
     """
     excess_low, excess_high = _excess(cost(low), target), _excess(cost(high), target)
-    while high / low > 1.0 + _TOLERANCE:
+    while high / low > 1.0 + tolerance:
         share = excess_low / (excess_low - excess_high) if math.isfinite(excess_low) else 0.5
         # A little more noise than that, so that the upper end is what closes in.
-        tried = low * (high / low) ** min(max(share * 1.02, 0.05), 0.95)
-        if tried / low < 1.0 + _TOLERANCE / 2 or high / tried < 1.0 + _TOLERANCE / 2:
-            tried = math.sqrt(low * high)
+        tried = low * (high / low) ** min(share * 1.02, 1.0)
+        tried = min(max(tried, low * (1.0 + tolerance / 2)), high / (1.0 + tolerance / 2))
         excess = _excess(cost(tried), target)
         if excess <= 0.0:
             high, excess_high, excess_low = tried, excess, excess_low / 2.0

@@ -18,8 +18,8 @@ afterwards, which is post-processing. Three things follow and are dealt with:
   standard deviations for samples within 4, and the step is about ``2**-20``, so that the
   probability of an output changes by a factor of at most about ``1 +- 2**-29`` per coordinate:
   0.001 in epsilon for half a million coordinates in the worst case, which is not in the
-accountant's figures. - Samples beyond 9.5 standard deviations, of probability ``2**-70``, do not
-occur.
+  accountant's figures.
+- Samples beyond 9.5 standard deviations, of probability ``2**-70``, do not occur.
 
 An exact discrete Gaussian would do without the second point and is some hundred times slower.
 """
@@ -39,6 +39,8 @@ GRID_BITS: Final = 20
 """A grid step is the largest power of two that is at most ``2**-GRID_BITS`` of the noise."""
 
 _PAIRS: Final = BLOCK_WORDS // 2
+_SIGN_SHIFT: Final = np.uint64(63)
+_ONE: Final = np.float64(1.0).view(np.uint64)
 _LARGEST: Final = 2.0**52
 """Largest multiple of the step that a value may have, so that adding noise to it is exact."""
 
@@ -138,7 +140,12 @@ def noised(
 
 
 def _box_muller(words: npt.NDArray[np.uint64], samples: Doubles) -> None:
-    """Turn an even number of words into as many samples."""
+    """Turn an even number of words into as many samples.
+
+    The first half of the words gives radii. Each word of the second half gives a direction: its
+    lowest bit a sign, the others half an angle in [-pi/4, pi/4), whose tangent gives sine and
+    cosine of the angle by two divisions. Numpy's tangent is ten times as fast as its sine.
+    """
     half = len(words) // 2
     radius = words[:half].astype(np.float64)
     # The middle of each of 2**64 cells of (0, 1), never 0; conversion may round the last to 1.
@@ -147,9 +154,14 @@ def _box_muller(words: npt.NDArray[np.uint64], samples: Doubles) -> None:
     np.log(radius, out=radius)
     radius *= -2.0
     np.sqrt(radius, out=radius)
-    angle = words[half:].astype(np.float64)
-    angle *= 2.0 * math.pi * 2.0**-64
-    np.cos(angle, out=samples[:half])
-    np.sin(angle, out=samples[half:])
+    directions = words[half:]
+    radius *= ((directions << _SIGN_SHIFT) | _ONE).view(np.float64)
+    tangent = (directions.view(np.int64) >> 1).astype(np.float64)
+    tangent *= math.pi * 2.0**-64
+    np.tan(tangent, out=tangent)
+    square = tangent * tangent
+    radius /= 1.0 + square
+    np.subtract(1.0, square, out=samples[:half])
     samples[:half] *= radius
+    np.multiply(tangent, 2.0, out=samples[half:])
     samples[half:] *= radius

@@ -31,13 +31,13 @@ class DenseStack:
         Of each layer: ``[nodes, outputs, inputs]``.
     biases
         Of each layer: ``[nodes, outputs]``, or `None`.
-    activation
-        Between layers; it treats each number on its own.
+    activations
+        After each layer, treating each number on its own; `None` for nothing.
     """
 
     weights: Sequence[Tensor]
     biases: Sequence[Tensor | None]
-    activation: Callable[[Tensor], Tensor] = torch.relu
+    activations: Sequence[Callable[[Tensor], Tensor] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,8 @@ class ClippedSums:
         In the shapes of `DenseStack`.
     norms
         Norm of each example's gradient before clipping: ``[nodes, examples]``.
+
+    All are doubles, since the sum of many examples must not round away what one may change.
     """
 
     weights: tuple[Tensor, ...]
@@ -84,10 +86,12 @@ def clipped_sums(
         ``[nodes, examples]``: whether an example is in its node's sample; else it fills up the
         array and counts for nothing. `None` stands for all.
     """
-    taken, before = _forward(stack, inputs)
-    flat = loss(before[-1].flatten(0, 1), targets.flatten(0, 1))
-    gradients = torch.autograd.grad(flat * flat.new_tensor(inputs[..., 0].numel()), before)
-    squares = torch.zeros_like(inputs[..., 0])
+    with torch.enable_grad():
+        taken, before, outputs = _forward(stack, inputs)
+        mean = loss(outputs.flatten(0, 1), targets.flatten(0, 1))
+        gradients = torch.autograd.grad(mean * inputs[..., 0].numel(), before)
+    taken, gradients = [given.double() for given in taken], [g.double() for g in gradients]
+    squares = torch.zeros_like(inputs[..., 0], dtype=torch.float64)
     for bias, given, gradient in zip(stack.biases, taken, gradients, strict=True):
         length = given.square().sum(-1)
         squares = squares + gradient.square().sum(-1) * (length if bias is None else length + 1.0)
@@ -106,12 +110,13 @@ def clipped_sums(
     return ClippedSums(tuple(weights), tuple(biases), norms)
 
 
-def _forward(stack: DenseStack, inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what each layer gets and what it gives, before activation."""
+def _forward(stack: DenseStack, inputs: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Return what each layer gets, what it gives before activation, and the outputs."""
     taken: list[Tensor] = []
     before: list[Tensor] = []
     given = inputs
-    for index, (weight, bias) in enumerate(zip(stack.weights, stack.biases, strict=True)):
+    layers = zip(stack.weights, stack.biases, stack.activations, strict=True)
+    for index, (weight, bias, activation) in enumerate(layers):
         taken.append(given.detach())
         across = weight.detach().transpose(1, 2)
         if bias is None:
@@ -121,5 +126,5 @@ def _forward(stack: DenseStack, inputs: Tensor) -> tuple[list[Tensor], list[Tens
         if index == 0:
             output.requires_grad_()
         before.append(output)
-        given = stack.activation(output)
-    return taken, before
+        given = output if activation is None else activation(output)
+    return taken, before, given

@@ -21,7 +21,7 @@ from daafl.privacy.user_level import UserPrivacy
 Rng: TypeAlias = Literal["secret", "seeded"]
 Unit: TypeAlias = Literal["example", "node"]
 
-RATE_STEP: Final = 0.98
+RATE_STEP: Final = 0.96
 """Factor between sampling rates that are counted with."""
 
 
@@ -92,7 +92,7 @@ class SamplePrivacy:
     def release(self, num_examples: int, *, batch_size: int, steps: int) -> Release:
         """Return what a training costs a node, to be debited before it starts.
 
-        The sampling rate is counted up to a fiftieth too high, so that nodes with nearly as many
+        The sampling rate is counted up to 4 % too high, so that nodes with nearly as many
         examples share their noise and their costs.
 
         Raises

@@ -60,7 +60,7 @@ def test_ghost_clipping_equals_one_backward_pass_per_example(bound, has_bias):
             torch.stack([layer.bias.detach() for layer in row]) if has_bias else None
             for row in layers
         ],
-        torch.tanh,
+        [torch.tanh, None],
     )
     sums = clipped_sums(stack, inputs, targets, loss=LOSS, bound=bound, present=present)
     for node, module in enumerate(modules):
@@ -84,7 +84,7 @@ def test_an_example_without_a_finite_gradient_counts_for_nothing():
     targets = torch.tensor([0, 1])
     alone = clipped_by_vmap(module, inputs[:1], targets[:1], loss=LOSS, bound=1.0)
     both = clipped_by_vmap(module, inputs, targets, loss=LOSS, bound=1.0)
-    stack = DenseStack([module.weight.detach()[None]], [module.bias.detach()[None]])
+    stack = DenseStack([module.weight.detach()[None]], [module.bias.detach()[None]], [None])
     ghost = clipped_sums(stack, inputs[None], targets[None], loss=LOSS, bound=1.0)
     for one, two in zip(alone, both, strict=True):
         assert torch.equal(one, two)
