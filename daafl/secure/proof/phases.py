@@ -43,8 +43,8 @@ class Commitments:
         Raises
         ------
         MessageError
-            With reason ``unexpected_node``, ``duplicate``, ``schema`` or ``point``; ``late`` once the
-            seed was drawn.
+            With reason ``unexpected_node``, ``duplicate``, ``schema`` or ``point``; ``late`` once
+            the seed was drawn.
         """
         if self._is_closed:
             raise MessageError("late", f"node {node} committed after the seed was drawn")
