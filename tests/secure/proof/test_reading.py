@@ -169,6 +169,20 @@ def test_a_proof_takes_memory_in_proportion_to_its_size() -> None:
     assert peak < 8 * len(PROOF)
 
 
+@pytest.mark.parametrize("place", [0, 5, CLAIM.num_scalars - 1])
+def test_a_scalar_has_one_encoding(place: int) -> None:
+    """The order more is the same scalar to the equations; only the reader can tell."""
+    start = CLAIM.num_points * POINT_BYTES + 32 * place
+    scalar = int.from_bytes(PROOF[start : start + 32], "little")
+    for value in (scalar + ORDER, ORDER, 2**256 - 1):
+        written = value.to_bytes(32, "little")
+        with pytest.raises(MessageError) as caught:
+            Proof.from_bytes(PROOF[:start] + written + PROOF[start + 32 :], CLAIM)
+        assert caught.value.reason == "scalar"
+    largest = (ORDER - 1).to_bytes(32, "little")
+    Proof.from_bytes(PROOF[:start] + largest + PROOF[start + 32 :], CLAIM)
+
+
 def test_a_point_outside_the_subgroup_is_refused() -> None:
     """Most points of the curve lie in no subgroup of prime order: search the first few."""
     point = library().G1Point
