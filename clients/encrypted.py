@@ -57,7 +57,7 @@ from daafl.messages import (
 )
 from daafl.secure.fields import Fields
 from daafl.secure.he.dealing import HeldKey, KeyMember
-from daafl.secure.he.library import MAX_CIPHERTEXT_BYTES
+from daafl.secure.he.library import SUM_BYTES
 from daafl.secure.he.messages import KeyBox, KeyCohort, SumList, SumToDecrypt
 from daafl.secure.he.node import SumNode
 from daafl.secure.he.suspension import (
@@ -224,7 +224,7 @@ class _EncryptedNode:
     def decrypted(self, message: Message, context: Context) -> Message:
         """Return the sum in the clear; it is then over and forgotten."""
         node, _ = self._take_up(context)
-        most = node.terms.num_chunks * MAX_CIPHERTEXT_BYTES
+        most = node.terms.num_chunks * SUM_BYTES
         asked = SumToDecrypt.from_dict(
             {
                 **dict(record_of(message, SECURE)),

@@ -46,7 +46,7 @@ from daafl.messages import (
     UNIT,
     WORDS,
 )
-from daafl.secure.he.library import MAX_CIPHERTEXT_BYTES
+from daafl.secure.he.library import FRESH_BYTES
 from daafl.secure.he.messages import (
     KEY_BOX_BYTES,
     DealtKeys,
@@ -69,7 +69,7 @@ from daafl.strategies.secure_session import (
     GroupSum,
     Question,
     Questions,
-    array_of,
+    arrays_of,
     check_names,
     check_work,
     own,
@@ -276,7 +276,7 @@ class EncryptedSession:
         check_names(content, SECURE, ARRAYS, ENVELOPE, TELEMETRY)
         check_work(content, self._members[node], self._round.claim)
         clear = 4 * terms.selection.num_clear
-        data = _data(content, CIPHERTEXTS, clear + terms.num_chunks * MAX_CIPHERTEXT_BYTES)
+        data = _data(content, CIPHERTEXTS, clear + terms.num_chunks * FRESH_BYTES)
         values = secure_record(content, SECURE, MOST_BESIDE)
         return EncryptedInput.from_dict(
             {**values, "clear": data[:clear], "ciphertexts": data[clear:]}
@@ -313,8 +313,8 @@ def _decrypted(terms: SumTerms, content: RecordDict) -> DecryptedSum:
 
 def _data(content: RecordDict, key: str, most: int) -> bytes:
     """Return the bytes of an array of at most ``most``."""
-    array = array_of(content, ARRAYS, key)
-    if not isinstance(array, Array) or len(array.shape) != 1:
+    array = arrays_of(content, ARRAYS, (key,))[key]
+    if len(array.shape) != 1:
         raise MessageError("schema", f"{key} are no array of one dimension")
     size = array.shape[0]
     if type(size) is not int or not 0 <= size <= most:

@@ -1,8 +1,10 @@
-"""TenSEAL, loaded on first use, and the bytes of a ciphertext, checked before SEAL reads them.
+"""TenSEAL, loaded on first use, and ciphertexts as bytes of which nothing but numbers is read.
 
-SEAL writes an object as a header of 16 bytes (magic number, version, kind of compression, length)
-and a Zstandard frame (RFC 8878). A frame can unfold into far more than it has bytes, and SEAL sets
-no bound; a ciphertext of ours always fits one block of at most 128 KiB, so nothing else is read.
+SEAL writes a ciphertext as nested headers with sizes, compressed by Zstandard. Reading such bytes
+from a stranger is not safe: SEAL bounds neither what a frame unfolds into nor what a size asks for,
+and some wrong sizes end the process. So only the numbers travel: of a fresh ciphertext `DEGREE`
+coefficients and the 64-byte seed that the others are expanded from, of a sum all coefficients.
+Whoever reads them puts them into the place of the numbers in a ciphertext of its own making.
 """
 
 from __future__ import annotations
@@ -11,21 +13,27 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Final
 
-from daafl.errors import ConfigError, MessageError
+import numpy as np
+
+from daafl.errors import ConfigError, DataError, MessageError
 from daafl.secure.he.packing import COEFFICIENT_BITS, DEGREE
 
-HEADER_BYTES: Final = 16
-MAX_CIPHERTEXT_BYTES: Final = 2 * DEGREE * 8 + 512
-"""Two polynomials of 64-bit coefficients and their description, incompressible."""
+SEED_BYTES: Final = 64
+POLYNOMIAL_BYTES: Final = 8 * DEGREE
+FRESH_BYTES: Final = POLYNOMIAL_BYTES + SEED_BYTES
+"""Bytes of a fresh ciphertext."""
 
-_SEAL_START: Final = bytes.fromhex("5ea11004")
-_ZSTANDARD: Final = 2
+SUM_BYTES: Final = 2 * POLYNOMIAL_BYTES
+"""Bytes of a sum."""
+
+_HEADER_BYTES: Final = 16
 _FRAME_MAGIC: Final = bytes.fromhex("28b52ffd")
-_MIN_FRAME: Final = 12
+_START_BYTES: Final = 5  # magic number, length of the header, version
 
 
 @lru_cache(maxsize=1)
@@ -83,106 +91,197 @@ def context(plain_modulus: int) -> Any:
     return context_of(parameters(plain_modulus))
 
 
+@lru_cache(maxsize=1)
+def coefficient_modulus() -> int:
+    """Return the prime q, above every coefficient of a ciphertext."""
+    return int(sealapi().CoeffModulus.Create(DEGREE, [COEFFICIENT_BITS])[0].value())
+
+
 @contextmanager
-def passage() -> Iterator[Passage]:
+def passage(plain_modulus: int) -> Iterator[Passage]:
     """Yield the way for ciphertexts in and out of SEAL, which knows files only."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("ciphertext")
         try:
-            yield Passage(f"/proc/self/fd/{descriptor}")
+            yield Passage(f"/proc/self/fd/{descriptor}", plain_modulus)
         finally:
             os.close(descriptor)
     else:
         descriptor, path = tempfile.mkstemp()
         os.close(descriptor)
         try:
-            yield Passage(path)
+            yield Passage(path, plain_modulus)
         finally:
             os.unlink(path)
 
 
 class Passage:
-    """A file in memory where there is such a thing; only ciphertexts pass, never a key."""
+    """A file in memory where there is such a thing; only ciphertexts pass, never a key.
 
-    def __init__(self, path: str) -> None:
+    Parameters
+    ----------
+    path
+        Of the file.
+    plain_modulus
+        As all nodes have it.
+    """
+
+    def __init__(self, path: str, plain_modulus: int) -> None:
         self._path = path
+        self._context = context(plain_modulus)
+        self._modulus = plain_modulus
 
-    def bytes_of(self, ciphertext: Any) -> bytes:
-        """Return a ciphertext as SEAL writes it."""
-        ciphertext.save(self._path)
-        with open(self._path, "rb", buffering=0) as file:
-            return file.read()
+    def written(self, ciphertext: Any) -> bytes:
+        """Return the numbers of a ciphertext: `FRESH_BYTES` of a fresh one, else `SUM_BYTES`."""
+        _, content = self.content(ciphertext)
+        fresh, total = (form(self._modulus, is_fresh) for is_fresh in (True, False))
+        found = fresh if len(content) == fresh.length else total
+        return found.numbers(content)
 
-    def ciphertext(self, data: bytes, plain_modulus: int) -> Any:
-        """Return the ciphertext that ``data``, checked by `split`, describes.
+    def read(self, numbers: bytes) -> Any:
+        """Return the ciphertext with these numbers.
 
         Raises
         ------
         MessageError
-            With reason ``ciphertext`` if SEAL finds it is none of these parameters.
+            With reason ``ciphertext`` if they are none.
         """
+        is_fresh = len(numbers) == FRESH_BYTES
+        if not is_fresh and len(numbers) != SUM_BYTES:
+            raise MessageError("ciphertext", f"{len(numbers)} bytes are no ciphertext")
+        own = len(numbers) - SEED_BYTES if is_fresh else len(numbers)
+        if int(np.frombuffer(numbers[:own], "<u8").max()) >= coefficient_modulus():
+            raise MessageError("ciphertext", "a ciphertext has a coefficient out of range")
         with open(self._path, "wb", buffering=0) as file:
-            file.write(data)
-        read = sealapi().Ciphertext()
+            file.write(form(self._modulus, is_fresh).whole(numbers))
+        found = sealapi().Ciphertext()
         try:
-            read.load(context(plain_modulus), self._path)
-        except (RuntimeError, ValueError, IndexError, MemoryError):
+            found.load(self._context, self._path)
+        except (RuntimeError, ValueError):
             raise MessageError("ciphertext", "SEAL cannot read a ciphertext") from None
-        if read.size() != 2 or read.is_ntt_form() or read.is_transparent():
-            raise MessageError("ciphertext", "a ciphertext is not a fresh one or a sum of them")
-        return read
+        if found.is_transparent():
+            raise MessageError("ciphertext", "a ciphertext hides nothing")
+        return found
+
+    def content(self, ciphertext: Any) -> tuple[bytes, bytes]:
+        """Return how SEAL's header begins, and what follows it, out of the frame around it.
+
+        Raises
+        ------
+        DataError
+            If Zstandard made it smaller, which it does not with numbers that look random.
+        """
+        ciphertext.save(self._path)
+        with open(self._path, "rb", buffering=0) as file:
+            data = file.read()
+        frame = data[_HEADER_BYTES:]
+        # RFC 8878: magic number, descriptor (its upper two bits give the width of the length),
+        # the length, and the header of one block: bit 0 for the last, bits 1-2 zero for raw.
+        start = 5 + (1, 2, 4, 8)[frame[4] >> 6]
+        block = int.from_bytes(frame[start : start + 3], "little")
+        if frame[:4] != _FRAME_MAGIC or block & 0b111 != 1 or block >> 3 != len(frame) - start - 3:
+            raise DataError("SEAL wrote a ciphertext in another form than it does")
+        return data[:_START_BYTES], frame[start + 3 :]
 
 
-def split(data: bytes, count: int) -> list[bytes]:
-    """Return the ``count`` ciphertexts that follow one another in ``data``.
+@dataclass(frozen=True)
+class Form:
+    """What SEAL writes around the numbers of a ciphertext.
+
+    Parameters
+    ----------
+    header
+        In front of everything: magic number, version, no compression, length.
+    before, between
+        In front of the coefficients, and between them and the seed of a fresh ciphertext.
+    num_bytes
+        Of the coefficients.
+    length
+        Of everything but the header.
+    """
+
+    header: bytes
+    before: bytes
+    between: bytes
+    num_bytes: int
+    length: int
+
+    @classmethod
+    def of(cls, start: bytes, content: bytes, *, is_fresh: bool) -> Form:
+        """Return the form of a ciphertext, of which it is known how long its numbers are."""
+        tail = SEED_BYTES if is_fresh else 0
+        num_bytes = POLYNOMIAL_BYTES if is_fresh else SUM_BYTES
+        # After the coefficients of a fresh ciphertext: a header, the kind of generator, the seed.
+        between = _HEADER_BYTES + 1 if is_fresh else 0
+        first = len(content) - tail - between - num_bytes
+        size = (_HEADER_BYTES + len(content)).to_bytes(8, "little")
+        return cls(
+            start + bytes(3) + size,  # three zeros: no compression, and nothing
+            content[:first],
+            content[first + num_bytes : len(content) - tail],
+            num_bytes,
+            len(content),
+        )
+
+    def numbers(self, content: bytes) -> bytes:
+        """Return the numbers in what SEAL wrote.
+
+        Raises
+        ------
+        DataError
+            If there is something else around them.
+        """
+        stop = len(self.before) + self.num_bytes
+        after = content[stop : stop + len(self.between)]
+        if (len(content), content[: len(self.before)], after) != (
+            self.length,
+            self.before,
+            self.between,
+        ):
+            raise DataError("SEAL wrote a ciphertext in another form than it does")
+        return content[len(self.before) : stop] + content[stop + len(self.between) :]
+
+    def whole(self, numbers: bytes) -> bytes:
+        """Return what SEAL reads as the ciphertext with these numbers."""
+        body = memoryview(numbers)
+        return b"".join(
+            (
+                self.header,
+                self.before,
+                body[: self.num_bytes],
+                self.between,
+                body[self.num_bytes :],
+            )
+        )
+
+
+@lru_cache(maxsize=16)
+def form(plain_modulus: int, is_fresh: bool) -> Form:
+    """Return the form of fresh ciphertexts or of sums, from one made with a key of its own."""
+    seal, here = sealapi(), context(plain_modulus)
+    encryptor = seal.Encryptor(here, seal.KeyGenerator(here).secret_key())
+    with passage(plain_modulus) as way:
+        start, content = way.content(encryptor.encrypt_zero_symmetric())
+        fresh = Form.of(start, content, is_fresh=True)
+        if is_fresh:
+            return fresh
+        with open(way._path, "wb", buffering=0) as file:
+            file.write(fresh.whole(fresh.numbers(content)))
+        expanded = seal.Ciphertext()
+        expanded.load(here, way._path)
+        return Form.of(*way.content(expanded), is_fresh=False)
+
+
+def split(data: bytes, count: int, width: int) -> list[bytes]:
+    """Return the ``count`` ciphertexts of ``width`` bytes that follow one another in ``data``.
 
     Raises
     ------
     MessageError
-        With reason ``ciphertext`` if they are not that many, or one of them would unfold into
-        more than a ciphertext.
+        With reason ``ciphertext`` if they are not that many.
     """
-    if len(data) > count * MAX_CIPHERTEXT_BYTES:
-        raise MessageError("ciphertext", f"{len(data)} bytes are too many for {count} ciphertexts")
-    parts: list[bytes] = []
-    view = memoryview(data)
-    while view and len(parts) <= count:
-        size = int.from_bytes(view[8:HEADER_BYTES], "little")
-        part = bytes(view[:size])
-        if not (len(part) == size <= MAX_CIPHERTEXT_BYTES and _is_bounded(part)):
-            raise MessageError("ciphertext", f"ciphertext {len(parts)} is malformed")
-        parts.append(part)
-        view = view[size:]
-    if len(parts) != count:
-        raise MessageError("ciphertext", f"there must be {count} ciphertexts, not {len(parts)}")
-    return parts
-
-
-def _is_bounded(part: bytes) -> bool:
-    """Return whether it is SEAL's header and one Zstandard frame of one block, and no more.
-
-    A frame starts with its magic number and a descriptor: bits 7-6 give the width of the content
-    size, bit 5 says that there is no window byte, bits 1-0 ask for a dictionary, which we have not.
-    """
-    frame = part[HEADER_BYTES:]
-    if part[:4] != _SEAL_START or len(frame) < _MIN_FRAME or frame[:4] != _FRAME_MAGIC:
-        return False
-    if part[5] != _ZSTANDARD or part[6:8] != bytes(2):
-        return False
-    descriptor = frame[4]
-    is_single = descriptor >> 5 & 1
-    if not is_single or descriptor & 0b11111:
-        return False
-    width = (1, 2, 4, 8)[descriptor >> 6]
-    start = 5 + width
-    content = int.from_bytes(frame[5:start], "little") + (256 if width == 2 else 0)
-    block = int.from_bytes(frame[start : start + 3], "little")
-    is_last, kind, size = block & 1, block >> 1 & 3, block >> 3
-    held = 1 if kind == 1 else size
-    return bool(
-        is_last
-        and kind != 3
-        and content <= MAX_CIPHERTEXT_BYTES
-        and size <= MAX_CIPHERTEXT_BYTES
-        and len(frame) == start + 3 + held
-    )
+    if len(data) != count * width:
+        raise MessageError(
+            "ciphertext", f"{len(data)} bytes are not {count} ciphertexts of {width} bytes"
+        )
+    return [data[start : start + width] for start in range(0, len(data), width)]

@@ -27,7 +27,7 @@ from typing import TypeVar
 
 from daafl.errors import DataError, MessageError
 from daafl.secure.he.dealing import HeldKey
-from daafl.secure.he.library import split
+from daafl.secure.he.library import SUM_BYTES, split
 from daafl.secure.he.messages import DecryptedSum, EncryptedInput, SumList, SumToDecrypt
 from daafl.secure.he.parallel import Cipher
 from daafl.secure.he.tags import tagged, tags, untagged
@@ -194,7 +194,7 @@ class SumNode:
             terms.group.terms.check_signed(other, content, signature, "list of those in the sum")
         modulus = terms.packing.plain_modulus
         with Cipher(key, modulus, processes=self._processes) as cipher:
-            chunks = cipher.decrypted(split(message.ciphertexts, terms.num_chunks))
+            chunks = cipher.decrypted(split(message.ciphertexts, terms.num_chunks, SUM_BYTES))
         slots = untagged(
             chunks,
             terms.num_slots,

@@ -25,7 +25,15 @@ import numpy.typing as npt
 
 from daafl.errors import DataError, MessageError
 from daafl.secure.encoding import encoded
-from daafl.secure.he.library import context, context_of, parameters, passage, sealapi, split
+from daafl.secure.he.library import (
+    FRESH_BYTES,
+    context,
+    context_of,
+    parameters,
+    passage,
+    sealapi,
+    split,
+)
 from daafl.secure.he.packing import DEGREE, MAX_FIELD_BITS, Slots, batching_prime
 from daafl.secure.hidden import SEED_BYTES, Secret
 from daafl.secure.masks import derived
@@ -121,10 +129,10 @@ def encrypted(key: HeKey, plain_modulus: int, chunks: Chunks) -> list[bytes]:
     encoder, encryptor = seal.BatchEncoder(here), seal.Encryptor(here, key.seal_key(plain_modulus))
     plain = seal.Plaintext()
     parts = []
-    with passage() as way:
+    with passage(plain_modulus) as way:
         for row in chunks:
             encoder.encode(row.tolist(), plain)
-            parts.append(way.bytes_of(encryptor.encrypt_symmetric(plain)))
+            parts.append(way.written(encryptor.encrypt_symmetric(plain)))
     return parts
 
 
@@ -140,9 +148,9 @@ def decrypted(key: HeKey, plain_modulus: int, parts: Sequence[bytes]) -> Chunks:
     encoder, decryptor = seal.BatchEncoder(here), seal.Decryptor(here, key.seal_key(plain_modulus))
     plain = seal.Plaintext()
     chunks: npt.NDArray[np.int64] = np.empty((len(parts), DEGREE), np.int64)
-    with passage() as way:
+    with passage(plain_modulus) as way:
         for row, part in zip(chunks, parts, strict=True):
-            decryptor.decrypt(way.ciphertext(part, plain_modulus), plain)
+            decryptor.decrypt(way.read(part), plain)
             row[:] = np.fromiter(encoder.decode_uint64(plain), np.int64, DEGREE)
     return chunks
 
@@ -150,8 +158,8 @@ def decrypted(key: HeKey, plain_modulus: int, parts: Sequence[bytes]) -> Chunks:
 def noise_budget(key: HeKey, plain_modulus: int, part: bytes) -> int:
     """Return how many bits of noise a ciphertext can still take before it decrypts wrongly."""
     decryptor = sealapi().Decryptor(context(plain_modulus), key.seal_key(plain_modulus))
-    with passage() as way:
-        return int(decryptor.invariant_noise_budget(way.ciphertext(part, plain_modulus)))
+    with passage(plain_modulus) as way:
+        return int(decryptor.invariant_noise_budget(way.read(part)))
 
 
 class Summation:
@@ -166,11 +174,12 @@ class Summation:
 
     Examples
     --------
+    >>> from daafl.secure.he.library import SUM_BYTES
     >>> key, modulus = HeKey.new(), batching_prime(44)
     >>> total = Summation(modulus, num_chunks=1)
     >>> for value in (1, 2):
     ...     total.add(b"".join(encrypted(key, modulus, np.full((1, DEGREE), value))))
-    >>> int(decrypted(key, modulus, split(total.to_bytes(), 1))[0, 0])
+    >>> int(decrypted(key, modulus, split(total.to_bytes(), 1, SUM_BYTES))[0, 0])
     3
     """
 
@@ -188,9 +197,9 @@ class Summation:
         MessageError
             With reason ``ciphertext`` if they are not as many, or not of these parameters.
         """
-        parts = split(data, self._num_chunks)
-        with passage() as way:
-            read = [way.ciphertext(part, self._modulus) for part in parts]
+        parts = split(data, self._num_chunks, FRESH_BYTES)
+        with passage(self._modulus) as way:
+            read = [way.read(part) for part in parts]
         if not self._total:
             self._total = read
             return
@@ -211,8 +220,8 @@ class Summation:
         """
         if not self._total:
             raise DataError("a sum of no ciphertexts")
-        with passage() as way:
-            return b"".join(way.bytes_of(one) for one in self._total)
+        with passage(self._modulus) as way:
+            return b"".join(way.written(one) for one in self._total)
 
     def _undo(self, added: Sequence[Any]) -> None:
         for total, one in zip(self._total, added, strict=False):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daafl.errors import ConfigError, DataError, MessageError
-from daafl.secure.he.library import sealapi, split
+from daafl.secure.he.library import SUM_BYTES, sealapi, split
 from daafl.secure.he.packing import (
     DEGREE,
     MIN_NOISE_BUDGET,
@@ -61,7 +61,7 @@ def test_the_largest_sum_is_exact_and_leaves_a_noise_budget(
         slots = packing.packed(words)
         chunk[0, : len(slots)] = slots
         total.add(b"".join(encrypted(key, modulus, chunk)))
-    (part,) = split(total.to_bytes(), 1)
+    (part,) = split(total.to_bytes(), 1, SUM_BYTES)
     chunk = decrypted(key, modulus, [part])
     found = packing.unpacked(chunk[0, : packing.num_slots(1000)], 1000, num_summands)
     assert np.array_equal(found, expected)

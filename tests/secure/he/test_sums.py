@@ -18,7 +18,7 @@ from daafl.secure.he import (
     Rotation,
     SumNode,
 )
-from daafl.secure.he.library import split
+from daafl.secure.he.library import SUM_BYTES, split
 from daafl.secure.he.messages import SumList, SumToDecrypt
 from daafl.secure.he.scheme import Summation
 from daafl.secure.masks import words_digest
@@ -102,7 +102,9 @@ def test_one_nodes_ciphertexts_are_not_decrypted_as_the_sum(group: Make) -> None
     run = group(3)
     phase = run.confirmed()
     (own,) = [m for m in run.transcript if type(m).__name__ == "EncryptedInput" and m.node == 1]
-    lie = replace(phase.message, ciphertexts=own.ciphertexts)
+    alone = Summation(run.packing.plain_modulus, 1)
+    alone.add(own.ciphertexts)
+    lie = replace(phase.message, ciphertexts=alone.to_bytes())
     assert reason_of(lambda: run.nodes[0].decrypt(lie)) == "tag"
 
 
@@ -117,7 +119,7 @@ def test_a_node_counted_twice_or_two_chunks_swapped_are_not_decrypted(group: Mak
         total.add(message.ciphertexts)
     lie = replace(phase.message, ciphertexts=total.to_bytes())
     assert reason_of(lambda: run.nodes[0].decrypt(lie)) == "tag"
-    first, second = split(phase.message.ciphertexts, 2)
+    first, second = split(phase.message.ciphertexts, 2, SUM_BYTES)
     lie = replace(phase.message, ciphertexts=second + first)
     assert reason_of(lambda: run.nodes[1].decrypt(lie)) == "tag"
     assert run.nodes[2].decrypt(phase.message).node == 2
