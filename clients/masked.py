@@ -1,7 +1,8 @@
 """A node's answers in a masked sum; see `daafl.secure.protocol` for the five phases.
 
-Training happens in the third, when the masks are agreed on. Between two messages the session waits
-in `Context.state`, which a SuperNode keeps in memory; a node that restarts takes part again in the
+Training happens in the third, when the masks are agreed on; where norms are proved it happens one
+message earlier, and the vector waits under a commitment. Between two messages the session waits in
+`Context.state`, which a SuperNode keeps in memory; a node that restarts takes part again in the
 next session only.
 """
 
@@ -9,37 +10,53 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
+from daafl.clients.contributing import contributed
 from daafl.clients.identity import identity
 from daafl.clients.memory import next_sequence
-from daafl.clients.replies import reportable, telemetry
 from daafl.clients.security import KeysOf
 from daafl.clients.sensors import Sensors, measured
+from daafl.clients.summing import (
+    Latest,
+    check_federation,
+    record_of,
+    reply_of,
+    seed_of,
+    unit_of,
+    work_found,
+)
+from daafl.clients.waiting import Vector
 from daafl.clients.work import Work
 from daafl.errors import MessageError
 from daafl.flower import config_record, record_dict
+from daafl.learning.assigned import assigned_key
 from daafl.learning.layout import Layout
 from daafl.messages import (
     ARRAYS,
     ATTEMPT,
+    COMMITMENT,
     CONFIG,
     ENVELOPE,
     LENGTH,
-    MAX_COUNT,
     MODEL_HASH,
+    PROOF,
     QUERY_CONFIRM,
     QUERY_KEYS,
     QUERY_REVEAL,
     QUERY_SHARES,
+    SECONDS,
     SECURE,
-    SUMMING,
+    SIGNATURE,
+    STEPS,
     TELEMETRY,
+    TRAIN_COMMITTED,
     TRAIN_MASKED,
-    UNIT,
     VOLATILE,
     WORDS,
     WORK_HASH,
@@ -47,18 +64,20 @@ from daafl.messages import (
     Envelope,
 )
 from daafl.secure.fields import Fields
-from daafl.secure.header import Header
 from daafl.secure.masked_vectors import Contribution, bytes_of, words_of
-from daafl.secure.messages import HASH_BYTES, Cohort, Confirmations, Delivery, Plain, Survivors
+from daafl.secure.messages import HASH_BYTES, Cohort, Confirmations, Delivery, Survivors
 from daafl.secure.protocol import Node
 from daafl.secure.settings import MaskedSums
 from daafl.secure.suspension import resumed, suspended
 from daafl.secure.terms import Terms
-from daafl.secure.work import bytes_hash, work_hash
+from daafl.secure.work import bytes_hash
 from daafl.store.node_store import NodeStore
 
+if TYPE_CHECKING:
+    from daafl.secure.norm_bound import NormBound
+
 _SESSION: Final = f"{VOLATILE}masked-session"
-_LATEST: Final = "daafl.masked"  # the last session in which a masked vector was sent, by branch
+_LATEST: Final = Latest("daafl.masked")  # the last session in which a vector was sent, by branch
 
 Do = Callable[[Message, Context], Work]
 T = TypeVar("T", Cohort, Delivery, Survivors, Confirmations)
@@ -79,7 +98,7 @@ def answer_masked(
     Parameters
     ----------
     app
-        Gets five handlers.
+        Gets a handler for each question.
     settings, keys
         What is asked of a sum, and the node's keys.
     do
@@ -94,6 +113,8 @@ def answer_masked(
     node = _MaskedNode(settings, keys, do, layout, store, sensors)
     app.query(QUERY_KEYS.removeprefix("query."))(node.keys)
     app.query(QUERY_SHARES.removeprefix("query."))(node.shares)
+    if settings.norm_bound is not None:
+        app.train(TRAIN_COMMITTED.removeprefix("train."))(node.committed)
     app.train(TRAIN_MASKED.removeprefix("train."))(node.masked)
     app.query(QUERY_CONFIRM.removeprefix("query."))(node.confirmation)
     app.query(QUERY_REVEAL.removeprefix("query."))(node.revelation)
@@ -118,8 +139,8 @@ class _MaskedNode:
 
     def keys(self, message: Message, context: Context) -> Message:
         """Begin a session and return two fresh public keys."""
-        assignment = Assignment.from_record(_record(message, CONFIG))
-        asked = Fields.of(dict(_record(message, SECURE)), "the opening of a masked sum")
+        assignment = Assignment.from_record(record_of(message, CONFIG))
+        asked = Fields.of(dict(record_of(message, SECURE)), "the opening of a masked sum")
         who, keys = identity(context).node, self._keys(context)
         terms = Terms(
             roster=keys.roster,
@@ -132,10 +153,10 @@ class _MaskedNode:
             policy=self._settings.policy,
         )
         asked.end()
-        self._check_federation(assignment, keys.roster.federation)
-        _check_new(context, terms)
+        check_federation(assignment, keys.roster.federation, self._layout())
+        _LATEST.check_new(context, terms.branch, terms.round, terms.attempt)
         node = Node(terms, who, keys.identity)
-        reply = _reply(message, node.advertisement.to_dict())
+        reply = reply_of(message, node.advertisement.to_dict())
         self._put_aside(context, node)
         return reply
 
@@ -144,48 +165,54 @@ class _MaskedNode:
         node = self._take_up(context)
         shares = node.share(_parsed(message, Cohort))
         self._put_aside(context, node)
-        return _reply(message, shares.to_dict())
+        return reply_of(message, shares.to_dict())
+
+    def committed(self, message: Message, context: Context) -> Message:
+        """Train, and return a commitment to what came of it; the vector itself waits."""
+        from daafl.secure.norm_bound import signed_commitment
+
+        node = self._take_up(context)
+        group, who = node.group, identity(context).node
+        vector = self._trained(message, context, node)
+        quantiser = self._settings.quantiser(len(group.members))
+        commitment, words = self._norm_bound.committed(vector.words, quantiser, group, who)
+        vector.put_aside(context, words, commitment)
+        self._put_aside(context, node)
+        signed = self._keys(context).identity.sign(signed_commitment(group, who, commitment))
+        return reply_of(message, {COMMITMENT: commitment, SIGNATURE: signed})
 
     def masked(self, message: Message, context: Context) -> Message:
-        """Train, and return what came of it under masks."""
-        start_s = time.perf_counter()
+        """Return this node's vector under masks, and the proof of its norm if one is asked for."""
         node = self._take_up(context)
-        terms = node.terms
         delivery = _parsed(message, Delivery)
-        summing = Fields.of(dict(_record(message, SUMMING)), "the frame of a sum")
-        unit = summing.integer(UNIT)
-        summing.end()
-        assignment = Assignment.from_record(_record(message, CONFIG))
-        self._check_work(assignment, terms, unit)
-        work = self._do(message, context)
-        if bytes_hash(work.received.packed.data) != terms.model_hash:
-            raise MessageError("model", "the model is not the one that the session was opened for")
-        _note(context, terms)
-        vector = self._layout().vector
-        contribution = Contribution(
-            vector(work.trained.packed) - vector(work.received.packed),
-            Header(work.trained.num_examples, max(reportable(work.trained.loss_before), 0.0)),
-        )
-        quantiser = self._settings.quantiser(node.num_members)
-        masked = node.mask(delivery, words_of(contribution, quantiser, unit))
+        arrays: dict[str, Array] = {}
+        if self._settings.norm_bound is None:
+            vector = self._trained(message, context, node)
+        else:
+            vector, commitment = Vector.taken_up(context)
+            proof = self._norm_bound.proof(
+                vector.words,
+                commitment,
+                self._settings.quantiser(len(node.group.members)),
+                node.group,
+                identity(context).node,
+                seed=seed_of(message),
+            )
+            arrays[PROOF] = Array(np.frombuffer(proof, np.uint8))
+        masked = node.mask(delivery, vector.words)
         self._put_aside(context, node)
         values = masked.to_dict()
         del values["words"]  # as an array, since a record's values are copied
-        envelope = Envelope(
-            federation=assignment.federation,
-            branch=assignment.branch,
-            base_version=assignment.version,
-            node=work.who.node,
-            sequence=next_sequence(context, self._store, assignment.federation, work.who.node),
-            plan_hash=assignment.plan_hash,
-            privacy_claim=work.claim,
-        )
+        arrays[WORDS] = Array(bytes_of(masked.words))
+        readings = measured(self._sensors, context)
         content = record_dict(
             {
                 SECURE: config_record(values),
-                ARRAYS: ArrayRecord({WORDS: Array(bytes_of(masked.words))}),
-                ENVELOPE: envelope.to_record(),
-                TELEMETRY: telemetry(work.trained.steps, start_s, measured(self._sensors, context)),
+                ARRAYS: ArrayRecord(arrays),
+                ENVELOPE: self._envelope(message, context, vector.claim).to_record(),
+                TELEMETRY: config_record(
+                    {STEPS: vector.steps, SECONDS: vector.seconds, **readings}
+                ),
             }
         )
         return Message(content, reply_to=message)
@@ -195,43 +222,58 @@ class _MaskedNode:
         node = self._take_up(context)
         confirmation = node.confirm(_parsed(message, Survivors))
         self._put_aside(context, node)
-        return _reply(message, confirmation.to_dict())
+        return reply_of(message, confirmation.to_dict())
 
     def revelation(self, message: Message, context: Context) -> Message:
         """Return shares of the neighbours' secrets; the session is then over and forgotten."""
         node = self._take_up(context)
-        return _reply(message, node.reveal(_parsed(message, Confirmations)).to_dict())
+        return reply_of(message, node.reveal(_parsed(message, Confirmations)).to_dict())
 
-    def _check_federation(self, assignment: Assignment, federation: str) -> None:
-        if assignment.federation != federation:
-            raise MessageError(
-                "federation",
-                f"the coordinator speaks for federation {assignment.federation!r}, this node's "
-                f"roster is that of {federation!r}",
-            )
-        digest = self._layout().digest
-        if assignment.layout != digest:
-            raise MessageError(
-                "layout",
-                f"the coordinator's model has layout {assignment.layout}, this node's has {digest}",
-            )
-
-    def _check_work(self, assignment: Assignment, terms: Terms, unit: int) -> None:
-        """Refuse work that is not what all members of the sum agreed to do."""
-        if not 1 <= unit <= MAX_COUNT:
-            raise MessageError("schema", f"{UNIT} is {unit}; it must be 1 to {MAX_COUNT}")
-        found = work_hash(
-            plan_hash=assignment.plan_hash,
-            lr=assignment.lr,
-            local_steps=assignment.local_steps,
-            batch_size=assignment.batch_size,
-            settings=assignment.settings,
-            unit=unit,
-            value_range=self._settings.value_range,
-        )
+    def _trained(self, message: Message, context: Context, node: Node) -> Vector:
+        """Do the work that all members of the sum agreed on, and return the words it gives."""
+        start_s = time.perf_counter()
+        terms, unit = node.terms, unit_of(message)
+        assignment = Assignment.from_record(record_of(message, CONFIG))
+        found = work_found(assignment, unit, repr(self._settings))
         asked = (assignment.branch, assignment.version, found)
         if asked != (terms.branch, terms.round, terms.plan_hash):
             raise MessageError("plan", "the work is not what the session was opened for")
+        work = self._do(message, context)
+        if bytes_hash(work.received.packed.data) != terms.model_hash:
+            raise MessageError("model", "the model is not the one that the session was opened for")
+        _LATEST.note(context, terms.branch, terms.round, terms.attempt)
+        contribution, rng = contributed(work, self._layout()), None
+        if self._settings.norm_bound is not None:
+            contribution = self._within_bound(contribution)
+            rng = np.random.default_rng(assigned_key(assignment, work.who.node))
+        quantiser = self._settings.quantiser(len(node.group.members))
+        words = words_of(contribution, quantiser, unit, rng)
+        seconds = time.perf_counter() - start_s
+        return Vector(words, work.trained.steps, seconds, work.claim)
+
+    def _within_bound(self, contribution: Contribution) -> Contribution:
+        delta, was_within = self._norm_bound.clipped(contribution.delta)
+        is_within = was_within and contribution.header.is_within_clip
+        return Contribution(delta, replace(contribution.header, is_within_clip=is_within))
+
+    @property
+    def _norm_bound(self) -> NormBound:
+        from daafl.secure.norm_bound import NormBound  # proofs are for those who ask for them
+
+        return NormBound(self._settings, self._layout().num_parameters)
+
+    def _envelope(self, message: Message, context: Context, claim: str | None) -> Envelope:
+        assignment = Assignment.from_record(record_of(message, CONFIG))
+        who = identity(context).node
+        return Envelope(
+            federation=assignment.federation,
+            branch=assignment.branch,
+            base_version=assignment.version,
+            node=who,
+            sequence=next_sequence(context, self._store, assignment.federation, who),
+            plan_hash=assignment.plan_hash,
+            privacy_claim=claim,
+        )
 
     def _put_aside(self, context: Context, node: Node) -> None:
         context.state[_SESSION] = config_record(suspended(node))
@@ -245,43 +287,5 @@ class _MaskedNode:
         return resumed(dict(record), keys.roster, self._settings.policy, keys.identity)
 
 
-def _check_new(context: Context, terms: Terms) -> None:
-    """Refuse a session that is not newer than the last in which this node sent its vector.
-
-    Two sums over the same update with one member more or less would show that member's.
-    """
-    record = context.state.get(_LATEST)
-    last = record.get(terms.branch) if isinstance(record, ConfigRecord) else None
-    if isinstance(last, str) and (terms.round, terms.attempt) <= _numbers(last):
-        raise MessageError(
-            "freshness",
-            f"session {terms.attempt} at version {terms.round} is not newer than the last in which "
-            f"this node sent its update",
-        )
-
-
-def _note(context: Context, terms: Terms) -> None:
-    record = context.state.get(_LATEST)
-    latest = dict(record) if isinstance(record, ConfigRecord) else {}
-    latest[terms.branch] = f"{terms.round} {terms.attempt}"
-    context.state[_LATEST] = ConfigRecord(latest)
-
-
-def _numbers(text: str) -> tuple[int, int]:
-    version, attempt = text.split()
-    return int(version), int(attempt)
-
-
-def _record(message: Message, name: str) -> ConfigRecord:
-    record = message.content.get(name)
-    if not isinstance(record, ConfigRecord):
-        raise MessageError("schema", f"the message has no record {name!r} of settings")
-    return record
-
-
 def _parsed(message: Message, kind: type[T]) -> T:
-    return kind.from_dict(dict(_record(message, SECURE)))
-
-
-def _reply(message: Message, values: Plain) -> Message:
-    return Message(RecordDict({SECURE: config_record(values)}), reply_to=message)
+    return kind.from_dict(dict(record_of(message, SECURE)))

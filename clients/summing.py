@@ -11,8 +11,9 @@ from daafl.decoding import decoded
 from daafl.errors import MessageError
 from daafl.flower import config_record
 from daafl.learning.layout import Layout
-from daafl.messages import ARRAYS, MAX_COUNT, SECURE, SUMMING, UNIT, Assignment
+from daafl.messages import ARRAYS, MAX_COUNT, SECURE, SEED, SUMMING, UNIT, Assignment
 from daafl.secure.fields import Fields
+from daafl.secure.hidden import SEED_BYTES
 from daafl.secure.messages import Plain
 from daafl.secure.work import work_hash
 
@@ -41,7 +42,7 @@ class Latest:
         """
         record = context.state.get(self.name)
         last = record.get(branch) if isinstance(record, ConfigRecord) else None
-        if isinstance(last, list) and (version, attempt) <= tuple(map(int, last)):
+        if isinstance(last, str) and (version, attempt) <= _numbers(last):
             raise MessageError(
                 "freshness",
                 f"{attempt} at version {version} is not newer than the last that this node "
@@ -52,8 +53,13 @@ class Latest:
         """Take down the newest."""
         record = context.state.get(self.name)
         latest = dict(record) if isinstance(record, ConfigRecord) else {}
-        latest[branch] = [version, attempt]
+        latest[branch] = f"{version} {attempt}"
         context.state[self.name] = ConfigRecord(latest)
+
+
+def _numbers(text: str) -> tuple[int, int]:
+    version, attempt = text.split()
+    return int(version), int(attempt)
 
 
 def record_of(message: Message, name: str) -> ConfigRecord:
@@ -89,6 +95,14 @@ def unit_of(message: Message) -> int:
     if not 1 <= unit <= MAX_COUNT:
         raise MessageError("schema", f"{UNIT} is {unit}; it must be 1 to {MAX_COUNT}")
     return unit
+
+
+def seed_of(message: Message) -> bytes:
+    """Return the seed of a test of norms (else *schema*)."""
+    summing = Fields.of(dict(record_of(message, SUMMING)), "the frame of a proof")
+    seed = summing.data(SEED, SEED_BYTES)
+    summing.end()
+    return seed
 
 
 def check_federation(assignment: Assignment, federation: str, layout: Layout) -> None:

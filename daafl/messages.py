@@ -46,6 +46,7 @@ SECURE: Final = "secure"
 SUMMING: Final = "summing"
 DEALT: Final = "dealt"
 CIPHERTEXTS: Final = "ciphertexts"  # arrays: words in the clear, then ciphertexts
+PROOF: Final = "proof"  # arrays: that the norm of a masked update is within the bound
 WORDS: Final = "words"  # arrays: the vector of a masked sum, little-endian 32-bit words
 
 NUM_EXAMPLES: Final = "num-examples"  # examples behind an update or an evaluation
@@ -80,6 +81,9 @@ MODEL_HASH: Final = "model-hash"  # secure sum: SHA-256 of the model that will b
 WORK_HASH: Final = "work-hash"  # secure sum: `work_hash` of the assignment that will be sent
 LENGTH: Final = "length"  # secure sum: words of a vector
 UNIT: Final = "unit"  # secure sum: examples that weigh 1
+SEED: Final = "seed"  # secure sum: of a test of norms, drawn when all have committed
+COMMITMENT: Final = "commitment"  # secure sum: to an update whose norm is to be proved
+SIGNATURE: Final = "signature"  # secure sum: under that
 CLIP_BOUND: Final = "clip-bound"  # setting: longest update that members of a secure sum may send
 NUM_NODES: Final = "num-nodes"  # nodes a federation is made of, as far as a node knows
 
@@ -88,6 +92,7 @@ QUERY_PROBE: Final = "query.probe"
 QUERY_VOTE: Final = "query.vote"
 QUERY_KEYS: Final = "query.secure_keys"
 QUERY_SHARES: Final = "query.secure_shares"
+TRAIN_COMMITTED: Final = "train.committed"
 TRAIN_MASKED: Final = "train.masked"
 QUERY_CONFIRM: Final = "query.secure_confirm"
 QUERY_REVEAL: Final = "query.secure_reveal"

@@ -9,6 +9,9 @@ message type          what a node gets      what it answers
 ``secure_confirm``    whose updates came    a signature under that
 ``secure_reveal``     those signatures      one share per neighbour
 ====================  ====================  ======================================
+
+Where norms are proved, the model goes out one question earlier, ``train.committed``, and the
+vector comes with its proof once every node is bound to its own.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from daafl.decoding import decoded
-from daafl.errors import DataError, FederationError, MessageError
+from daafl.errors import DataError, FederationError
 from daafl.flower import config_record, record_dict
 from daafl.learning.layout import Layout, Packed
 from daafl.messages import (
@@ -30,13 +33,16 @@ from daafl.messages import (
     ENVELOPE,
     LENGTH,
     MODEL_HASH,
+    PROOF,
     QUERY_CONFIRM,
     QUERY_KEYS,
     QUERY_REVEAL,
     QUERY_SHARES,
     SECURE,
+    SEED,
     SUMMING,
     TELEMETRY,
+    TRAIN_COMMITTED,
     TRAIN_MASKED,
     UNIT,
     WORDS,
@@ -48,10 +54,12 @@ from daafl.secure.messages import (
     BOX_BYTES,
     Advertisement,
     Confirmation,
+    Delivery,
     MaskedInput,
     Revelation,
     SealedShares,
 )
+from daafl.secure.norm_bound import NormBound
 from daafl.secure.roster import Roster
 from daafl.secure.server import Advertisements, Confirming, Inputs, Shares
 from daafl.secure.settings import MaskedSums
@@ -59,12 +67,13 @@ from daafl.secure.terms import Terms
 from daafl.secure.unmasking import Revealing
 from daafl.secure.work import bytes_hash
 from daafl.strategies.exchange import Member
+from daafl.strategies.norm_checks import Committing, Proving
 from daafl.strategies.secure_session import (
     MOST_BESIDE,
     GroupSum,
     Question,
     Questions,
-    array_of,
+    arrays_of,
     check_names,
     check_work,
     own,
@@ -75,7 +84,7 @@ from daafl.strategies.secure_session import (
     work_asked,
 )
 
-Phase = Advertisements | Shares | Inputs | Confirming | Revealing
+Phase = Advertisements | Shares | Committing | Inputs | Confirming | Revealing
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +130,9 @@ class MaskedSession:
         self._members = {member.ticket.node: member for member in members}
         self._unit = max(1, *(member.ticket.num_examples for member in members))
         some = members[0].assignment
-        vector = around.layout.vector(around.packed)
+        self._bound = _bound_of(around)
+        self._proving: Proving | None = None
+        length = HEADER_SLOTS + around.layout.num_parameters
         self._terms = Terms(
             roster=around.roster,
             branch=some.branch,
@@ -129,7 +140,7 @@ class MaskedSession:
             attempt=around.attempt,
             model_hash=bytes_hash(around.packed.data),
             plan_hash=work_asked(some, self._unit, repr(around.settings)),
-            length=HEADER_SLOTS + len(vector),
+            length=length if self._bound is None else self._bound.num_words,
             policy=around.settings.policy,
         )
         self._phase: Phase = Advertisements(self._terms)
@@ -167,6 +178,8 @@ class MaskedSession:
             case Shares() as phase:
                 boxes = len(phase.group.neighbours(node)) * BOX_BYTES
                 phase.receive(own(node, SealedShares.from_dict(values_of(content, boxes))))
+            case Committing() as phase:
+                phase.receive(node, values_of(content, phase.bound.claim.commitment_bytes))
             case Inputs() as phase:
                 phase.receive(own(node, self._input(node, content)))
             case Confirming() as phase:
@@ -182,11 +195,9 @@ class MaskedSession:
                 self._phase, cohort = phase.close()
                 return to_all(cohort.nodes, QUERY_SHARES, cohort.to_dict())
             case Shares() as phase:
-                self._phase, deliveries = phase.close()
-                return {
-                    node: self._training(node, delivery.to_dict())
-                    for node, delivery in deliveries.items()
-                }
+                return self._training(*phase.close())
+            case Committing() as phase:
+                return self._masking(phase)
             case Inputs() as phase:
                 self._phase, lists = phase.close()
                 return {
@@ -199,35 +210,77 @@ class MaskedSession:
             case Revealing() as phase:
                 return self._summed(phase)
 
-    def _training(self, node: int, delivery: Mapping[str, int | bytes | list[int]]) -> Question:
-        assignment = self._members[node].assignment
-        content = record_dict(
-            {
+    def _training(self, inputs: Inputs, deliveries: Mapping[int, Delivery]) -> Questions:
+        """Ask those that shared for their vectors, or, to prove the norm, for commitments first."""
+        frame = config_record({UNIT: self._unit})
+        asked: dict[int, dict[str, ArrayRecord | ConfigRecord]] = {
+            node: {
                 ARRAYS: self._round.model,
-                CONFIG: assignment.to_record(),
-                SECURE: config_record(delivery),
-                SUMMING: config_record({UNIT: self._unit}),
+                CONFIG: self._members[node].assignment.to_record(),
+                SUMMING: frame,
             }
-        )
-        return Question(TRAIN_MASKED, content)
+            for node in deliveries
+        }
+        if self._bound is not None:
+            self._phase = Committing(inputs, deliveries, self._bound)
+            return {
+                node: Question(TRAIN_COMMITTED, record_dict(records))
+                for node, records in asked.items()
+            }
+        self._phase = inputs
+        for node, delivery in deliveries.items():
+            asked[node][SECURE] = config_record(delivery.to_dict())
+        return {node: Question(TRAIN_MASKED, record_dict(r)) for node, r in asked.items()}
+
+    def _masking(self, phase: Committing) -> Questions:
+        """Ask those that committed for their vectors with the proofs."""
+        self._proving = proving = phase.close()
+        self._phase = phase.inputs
+        frame = config_record({SEED: proving.seed})
+        return {
+            node: Question(
+                TRAIN_MASKED,
+                record_dict(
+                    {
+                        CONFIG: self._members[node].assignment.to_record(),
+                        SECURE: config_record(phase.deliveries[node].to_dict()),
+                        SUMMING: frame,
+                    }
+                ),
+            )
+            for node in proving.commitments
+        }
 
     def _input(self, node: int, content: RecordDict) -> MaskedInput:
         """Return a node's masked vector, checked as far as anyone can see into it."""
         check_names(content, SECURE, ARRAYS, ENVELOPE, TELEMETRY)
         check_work(content, self._members[node], self._round.claim)
-        array = array_of(content, ARRAYS, WORDS)
-        if not isinstance(array, Array):
-            raise MessageError("schema", "the masked vector is no array")
-        num_bytes = 4 * self._terms.length
-        words = decoded(array, np.dtype(np.uint8), (num_bytes,))
+        names = (WORDS,) if self._proving is None else (PROOF, WORDS)
+        arrays = arrays_of(content, ARRAYS, names)
+        words = decoded(arrays[WORDS], np.dtype(np.uint8), (4 * self._terms.length,))
+        if self._proving is not None:
+            size = self._proving.bound.claim.proof_bytes
+            proof = decoded(arrays[PROOF], np.dtype(np.uint8), (size,))
+            self._proving.check(node, proof.tobytes())
         values = secure_record(content, SECURE, MOST_BESIDE + 8 * len(self._members))
         return MaskedInput.from_dict({**values, "words": words.tobytes()})
 
     def _summed(self, phase: Revealing) -> GroupSum:
         masked = phase.close()
         quantiser = self._round.settings.quantiser(len(phase.group.members))
+        words = masked.words
+        if self._proving is not None:
+            self._proving.check_sum(masked, quantiser)
+            words = words[: HEADER_SLOTS + self._round.layout.num_parameters]
         try:
-            found = read_sum(masked.words, len(masked.nodes), quantiser, self._unit)
+            found = read_sum(words, len(masked.nodes), quantiser, self._unit)
         except DataError as error:
             raise FederationError(f"the sum of {len(masked.nodes)} updates: {error}") from None
         return GroupSum(masked.nodes, found.mean, found.header, masked.wrong_holders)
+
+
+def _bound_of(around: Round) -> NormBound | None:
+    """Return what nodes prove; ``None`` where they prove nothing."""
+    if around.settings.norm_bound is None:
+        return None
+    return NormBound(around.settings, around.layout.num_parameters)

@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from daafl.errors import MessageError
 from daafl.flower import config_record
@@ -171,12 +171,12 @@ def check_names(content: RecordDict, *names: str) -> None:
             raise MessageError("schema", f"the answer has an unknown record {name[:40]!r}")
 
 
-def array_of(content: RecordDict, name: str, key: str) -> object:
-    """Return the one array of a record (*schema*)."""
+def arrays_of(content: RecordDict, name: str, keys: Sequence[str]) -> Mapping[str, Array]:
+    """Return the arrays of a record, which must be exactly those asked for (*schema*)."""
     record = content.get(name)
-    if not isinstance(record, ArrayRecord) or list(record) != [key]:
-        raise MessageError("schema", f"the answer has no record {name!r} with one array {key!r}")
-    return record[key]
+    if not isinstance(record, ArrayRecord) or sorted(record) != sorted(keys):
+        raise MessageError("schema", f"the answer has no record {name!r} of {', '.join(keys)}")
+    return dict(record.items())
 
 
 def _size(value: object) -> int:

@@ -36,7 +36,7 @@ from daafl.secure.messages import (
     SealedShares,
     Survivors,
 )
-from daafl.secure.terms import Terms
+from daafl.secure.terms import Group, Terms
 
 State = client.Advertising | client.Sharing | client.Masking | client.Confirming
 S = TypeVar("S", client.Advertising, client.Sharing, client.Masking, client.Confirming)
@@ -100,8 +100,8 @@ class Node:
         return self._state.group.terms
 
     @property
-    def num_members(self) -> int:
-        """How many nodes advertised keys; known once the cohort's have come.
+    def group(self) -> Group:
+        """The nodes that advertised keys; known once the cohort's have come.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Node:
         """
         if self._state is None or isinstance(self._state, client.Advertising):
             raise MessageError("phase", "the cohort's keys have not come, or the session is over")
-        return len(self._state.group.members)
+        return self._state.group
 
     def share(self, cohort: Cohort) -> SealedShares:
         """Return shares for its neighbours; see `client.Advertising.share`."""

@@ -20,7 +20,7 @@ def work_hash(
     batch_size: int,
     settings: Mapping[str, bool | int | float | str],
     unit: int,
-    value_range: float,
+    rules: str,
 ) -> bytes:
     """Return the SHA-256 digest of what is asked of every member of a sum.
 
@@ -30,8 +30,8 @@ def work_hash(
         As in `daafl.messages.Assignment`.
     unit
         Examples that weigh 1.
-    value_range
-        As in `daafl.secure.settings`.
+    rules
+        The federation's settings for sums, as text.
     """
     return digest(
         "work",
@@ -41,7 +41,7 @@ def work_hash(
         batch_size,
         repr(sorted((key, repr(value)) for key, value in settings.items())),
         unit,
-        repr(float(value_range)),
+        rules,
     )
 
 
