@@ -194,7 +194,7 @@ def test_the_rigorous_exponent_is_the_best_of_its_kind() -> None:
     claim = Claim(1000, 30_000, 512)
     left = ALLOWANCE[512] / 1000 / 1.7**2
     grid = [512 * (math.log(1 - h + 1.5 * h * h) + h * left) for h in np.linspace(0, 0.5, 5001)]
-    assert slack.rigorous(claim, 1.7) == pytest.approx(math.exp(min(grid)), rel=1e-3)
+    assert slack.rigorous(claim, 1.7) == pytest.approx(math.exp(min(grid)), rel=1e-5)
     assert slack.rigorous(claim, 1.0) == 1.0
 
 

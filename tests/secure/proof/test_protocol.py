@@ -1,5 +1,6 @@
 """Proofs from commitment to sum: honest nodes are accepted, each way to cheat is refused."""
 
+import itertools
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -233,6 +234,22 @@ def test_a_proof_for_another_claim_is_refused(honest: tuple[Committed, Proof]) -
     refused(lambda: verify(committed.commitment, SEED, proof, far), "schema")
 
 
+def test_errors_of_two_equations_do_not_cancel(honest: tuple[Committed, Proof]) -> None:
+    """What is added to the randomness of one is taken from that of another."""
+    committed, proof = honest
+    names = [name for name in vars(proof) if name.endswith("_randomness")]
+    assert len(names) == 6
+    for one, other in itertools.pairwise(names):
+        wrong = replace(
+            proof,
+            **{
+                one: (getattr(proof, one) + 1) % ORDER,
+                other: (getattr(proof, other) - 1) % ORDER,
+            },
+        )
+        refused(lambda p=wrong: verify(committed.commitment, SEED, p, statement()))
+
+
 def test_challenges_depend_on_the_whole_statement(honest: tuple[Committed, Proof]) -> None:
     """Even where a change would be noticed by the equations too."""
     committed, _ = honest
@@ -297,6 +314,17 @@ def test_a_sum_that_is_off_is_refused(three: tuple, place: int, step: int) -> No
     committed, total, words = three
     wrong = total.copy()
     wrong[place] += step
+    commitments = [one.commitment for one in committed]
+    randomness = binding.randomness_in(words, CLAIM)
+    refused(lambda: binding.check_sum(commitments, wrong, randomness, CLAIM), "binding")
+
+
+def test_errors_of_two_rows_do_not_cancel(three: tuple) -> None:
+    """One more in the first row, one less in the same place of the second."""
+    committed, total, words = three
+    wrong = total.copy()
+    wrong[3] += 1
+    wrong[CLAIM.width + 3] -= 1
     commitments = [one.commitment for one in committed]
     randomness = binding.randomness_in(words, CLAIM)
     refused(lambda: binding.check_sum(commitments, wrong, randomness, CLAIM), "binding")
