@@ -46,6 +46,7 @@ from daafl.secure import (
     roster_files,
     shamir,
 )
+from daafl.secure.he import messages as he
 from daafl.secure.header import HEADER_SLOTS, Header
 from daafl.secure.identity import is_signed_by
 from daafl.secure.suspension import resumed, suspended
@@ -53,7 +54,7 @@ from daafl.secure.suspension import resumed, suspended
 FAST: Final = 30
 CASES: Final = 100_000
 NODES: Final = (1, 5, 9)
-ROWS: Final = {width: tuple(bytes([n]) * width for n in NODES) for width in (32, 33, 64, 82)}
+ROWS: Final = {width: tuple(bytes([n]) * width for n in NODES) for width in (32, 33, 64, 80, 82)}
 IDENTITY: Final = Identity.new()
 KEY: Final = masks.new_private_key()
 ROSTER: Final = SignedRoster.by(
@@ -202,6 +203,16 @@ PARSERS: Final[dict[str, Parser]] = {
     "Confirmation": message(messages.Confirmation(3, b"g" * 64)),
     "Confirmations": message(messages.Confirmations(NODES, ROWS[64])),
     "Revelation": message(messages.Revelation(3, NODES, (2,), ROWS[33], ROWS[33][:1], b"g" * 64)),
+    "KeyAdvertisement": message(he.KeyAdvertisement(3, b"k" * 32, b"g" * 64)),
+    "KeyCohort": message(he.KeyCohort(NODES, ROWS[32], ROWS[64])),
+    "DealtKeys": message(he.DealtKeys(3, NODES, ROWS[80], ROWS[64])),
+    "KeyBox": message(he.KeyBox(1, b"k" * 32, b"g" * 64, NODES, b"b" * 80, b"g" * 64)),
+    "EncryptedInput": message(
+        he.EncryptedInput(3, b"c" * 99, np.arange(6, dtype=np.uint32), b"g" * 64)
+    ),
+    "SumList": message(he.SumList(NODES)),
+    "SumToDecrypt": message(he.SumToDecrypt(b"c" * 99, NODES, ROWS[64])),
+    "DecryptedSum": message(he.DecryptedSum(3, np.arange(6, dtype=np.uint32), b"g" * 64)),
     "roster": Parser(ROSTER.to_dict(), SignedRoster.from_dict, write=SignedRoster.to_dict),
     "roster file": Parser(
         json.dumps(roster_files.roster_document(ROSTER)).encode(),
