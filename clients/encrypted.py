@@ -56,8 +56,8 @@ from daafl.messages import (
     Envelope,
 )
 from daafl.secure.fields import Fields
+from daafl.secure.he.ciphertexts import SUM_BYTES
 from daafl.secure.he.dealing import HeldKey, KeyMember
-from daafl.secure.he.library import SUM_BYTES
 from daafl.secure.he.messages import KeyBox, KeyCohort, SumList, SumToDecrypt
 from daafl.secure.he.node import SumNode
 from daafl.secure.he.suspension import (

@@ -46,7 +46,8 @@ from daafl.messages import (
     UNIT,
     WORDS,
 )
-from daafl.secure.he.library import FRESH_BYTES
+from daafl.secure.he.ciphertexts import FRESH_BYTES
+from daafl.secure.he.key_server import Dealing, KeyAdvertisements
 from daafl.secure.he.messages import (
     KEY_BOX_BYTES,
     DealtKeys,
@@ -55,7 +56,7 @@ from daafl.secure.he.messages import (
     KeyAdvertisement,
     KeyBox,
 )
-from daafl.secure.he.server import Confirming, Dealing, Decrypting, Inputs, KeyAdvertisements
+from daafl.secure.he.server import Confirming, Decrypting, Inputs
 from daafl.secure.he.terms import EpochTerms, KeyGroup, SumTerms
 from daafl.secure.identity import SIGNATURE_BYTES
 from daafl.secure.masked_vectors import read_sum

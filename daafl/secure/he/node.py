@@ -26,8 +26,8 @@ from hashlib import sha256
 from typing import TypeVar
 
 from daafl.errors import DataError, MessageError
+from daafl.secure.he.ciphertexts import SUM_BYTES, split
 from daafl.secure.he.dealing import HeldKey
-from daafl.secure.he.library import SUM_BYTES, split
 from daafl.secure.he.messages import DecryptedSum, EncryptedInput, SumList, SumToDecrypt
 from daafl.secure.he.parallel import Cipher
 from daafl.secure.he.tags import tagged, tags, untagged

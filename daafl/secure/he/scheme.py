@@ -25,15 +25,8 @@ import numpy.typing as npt
 
 from daafl.errors import DataError, MessageError
 from daafl.secure.encoding import encoded
-from daafl.secure.he.library import (
-    FRESH_BYTES,
-    context,
-    context_of,
-    parameters,
-    passage,
-    sealapi,
-    split,
-)
+from daafl.secure.he.ciphertexts import FRESH_BYTES, passage, split
+from daafl.secure.he.library import context, context_of, parameters, sealapi
 from daafl.secure.he.packing import DEGREE, MAX_FIELD_BITS, Slots, batching_prime
 from daafl.secure.hidden import SEED_BYTES, Secret
 from daafl.secure.masks import derived
@@ -174,7 +167,7 @@ class Summation:
 
     Examples
     --------
-    >>> from daafl.secure.he.library import SUM_BYTES
+    >>> from daafl.secure.he.ciphertexts import SUM_BYTES
     >>> key, modulus = HeKey.new(), batching_prime(44)
     >>> total = Summation(modulus, num_chunks=1)
     >>> for value in (1, 2):

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daafl.errors import ConfigError, DataError, MessageError
-from daafl.secure.he.library import SUM_BYTES, sealapi, split
+from daafl.secure.he.ciphertexts import SUM_BYTES, split
+from daafl.secure.he.library import sealapi
 from daafl.secure.he.packing import (
     DEGREE,
     MIN_NOISE_BUDGET,

@@ -11,16 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daafl.errors import ConfigError, DataError, MessageError
-from daafl.secure.he.library import (
-    FRESH_BYTES,
-    SUM_BYTES,
-    coefficient_modulus,
-    context,
-    context_of,
-    form,
-    passage,
-    sealapi,
-)
+from daafl.secure.he.ciphertexts import FRESH_BYTES, SUM_BYTES, form, passage
+from daafl.secure.he.library import coefficient_modulus, context, context_of, sealapi
 from daafl.secure.he.packing import DEGREE, batching_prime
 from daafl.secure.he.parallel import Cipher
 from daafl.secure.he.scheme import (

@@ -18,7 +18,7 @@ from daafl.secure.he import (
     Rotation,
     SumNode,
 )
-from daafl.secure.he.library import SUM_BYTES, split
+from daafl.secure.he.ciphertexts import SUM_BYTES, split
 from daafl.secure.he.messages import SumList, SumToDecrypt
 from daafl.secure.he.scheme import Summation
 from daafl.secure.masks import words_digest
