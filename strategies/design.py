@@ -18,6 +18,7 @@ from daafl.autonomy.policy import Loop
 from daafl.errors import ConfigError
 from daafl.privacy.guarantee import LocalPrivacy, Privacy, SamplePrivacy
 from daafl.privacy.user_level import UserPrivacy
+from daafl.secure.guarantees import guarantees
 from daafl.secure.settings import Security
 from daafl.strategies.assignment import LOCAL_KNOBS, LocalTraining
 from daafl.strategies.exchange import PlainExchange
@@ -25,7 +26,7 @@ from daafl.strategies.flower_optimizer import FlowerOptimizer
 from daafl.strategies.monitor import check_observable
 from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.pacing import PACING_KNOBS, Pacing
-from daafl.strategies.private_run import check_private, private_offer
+from daafl.strategies.private_run import check_private, hides, private_offer
 from daafl.strategies.protected import check_secure, offer_of
 from daafl.strategies.regime import (
     Offer,
@@ -91,18 +92,28 @@ class Design:
     @property
     def claim(self) -> str | None:
         """Guarantee that every update must come with; ``None`` where nodes see to none."""
-        return self.privacy.claim if self.is_private_on_nodes else None
+        privacy = self.privacy
+        return privacy.claim if isinstance(privacy, SamplePrivacy | LocalPrivacy) else None
 
     @property
     def is_private_on_nodes(self) -> bool:
         """Whether nodes let nothing out that is not noised, so that they report no losses."""
         return isinstance(self.privacy, SamplePrivacy | LocalPrivacy)
 
-    @property
-    def guarantees(self) -> tuple[str, ...]:
-        """What the run protects, from whom, and what it does not, in sentences."""
+    def guarantees(self, num_values: int) -> tuple[str, ...]:
+        """Return what the run protects, from whom, and what it does not, in sentences.
+
+        Parameters
+        ----------
+        num_values
+            Values of an update.
+        """
         private = () if self.privacy is None else (self.privacy.describe(),)
-        return (*private, *self.regime.guarantees)
+        if isinstance(self.privacy, UserPrivacy):
+            private = (self.privacy.describe(members_clip=hides(self.secure)),)
+        cohort = self.pacing.concurrency
+        hidden = guarantees(self.secure, cohort=cohort, num_values=num_values)
+        return (*private, *hidden, *self.regime.guarantees)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -154,7 +165,7 @@ def designed(
         check_node_privacy(privacy, exchange=exchange)
         offer = replace(offer, losses="none")
     if isinstance(privacy, UserPrivacy):
-        check_private(offer, exchange=exchange, pacing=pacing, overrides=overrides)
+        check_private(offer, privacy, exchange=exchange, pacing=pacing, overrides=overrides)
         offer = private_offer(offer, privacy)
     regime = Regime.of(offer, pacing)
     lacking = optimizer_requirement(optimizer).lacking(regime)

@@ -89,8 +89,8 @@ def clipped_sums(
     with torch.enable_grad():
         taken, before, outputs = _forward(stack, inputs)
         mean = loss(outputs.flatten(0, 1), targets.flatten(0, 1))
-        gradients = torch.autograd.grad(mean * inputs[..., 0].numel(), before)
-    taken, gradients = [given.double() for given in taken], [g.double() for g in gradients]
+        slopes = torch.autograd.grad(mean * inputs[..., 0].numel(), before)
+    taken, gradients = [given.double() for given in taken], [slope.double() for slope in slopes]
     squares = torch.zeros_like(inputs[..., 0], dtype=torch.float64)
     for bias, given, gradient in zip(stack.biases, taken, gradients, strict=True):
         length = given.square().sum(-1)
