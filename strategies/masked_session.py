@@ -128,7 +128,7 @@ class MaskedSession:
     def __init__(self, around: Round, members: Sequence[Member]) -> None:
         self._round = around
         self._members = {member.ticket.node: member for member in members}
-        self._unit = max(1, *(member.ticket.num_examples for member in members))
+        self._unit = unit_of(members)
         some = members[0].assignment
         self._bound = _bound_of(around)
         self._proving: Proving | None = None
@@ -248,7 +248,7 @@ class MaskedSession:
                     }
                 ),
             )
-            for node in proving.commitments
+            for node in proving.nodes
         }
 
     def _input(self, node: int, content: RecordDict) -> MaskedInput:

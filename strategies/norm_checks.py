@@ -9,9 +9,10 @@ from daafl.messages import COMMITMENT, SIGNATURE
 from daafl.secure.fields import Fields
 from daafl.secure.identity import SIGNATURE_BYTES
 from daafl.secure.messages import Delivery
-from daafl.secure.norm_bound import NormBound, drawn, new_seed, signed_commitment
+from daafl.secure.norm_bound import NormBound, drawn, signed_commitment
+from daafl.secure.proof import Commitments, Proofs
 from daafl.secure.quantisation import Quantiser
-from daafl.secure.server import Inputs, check_expected, check_first
+from daafl.secure.server import Inputs, check_expected
 from daafl.secure.unmasking import MaskedSum
 
 
@@ -34,12 +35,12 @@ class Committing:
         self.inputs = inputs
         self.deliveries = deliveries
         self.bound = bound
-        self._received: dict[int, bytes] = {}
+        self._commitments = Commitments(bound.claim, bound.contexts(inputs.group))
+        self._committed: list[int] = []
 
     def receive(self, node: int, values: object) -> None:
         """Take a node's commitment, or raise `MessageError`."""
         check_expected(node, self.deliveries)
-        check_first(node, self._received)
         read = Fields.of(values, "a commitment")
         commitment = read.data(COMMITMENT, self.bound.claim.commitment_bytes)
         signature = read.data(SIGNATURE, SIGNATURE_BYTES)
@@ -47,34 +48,43 @@ class Committing:
         group = self.inputs.group
         content = signed_commitment(group, node, commitment)
         group.terms.check_signed(node, content, signature, "commitment")
-        self._received[node] = commitment
+        self._commitments.receive(node, commitment)
+        self._committed.append(node)
 
     def close(self) -> Proving:
-        """Return the phase in which vectors come with proofs; the seed is drawn now."""
-        if not self._received:
-            raise FederationError("no node committed to an update")
-        return Proving(self.inputs, self.bound, dict(self._received))
+        """Return the phase in which vectors come with proofs; the seed is drawn now.
+
+        Raises
+        ------
+        FederationError
+            If nobody committed.
+        """
+        return Proving(self._commitments.close(), self.bound, tuple(self._committed))
 
 
 class Proving:
-    """Takes vectors that come with proofs.
+    """Verifies proofs as they come with the vectors, and the sum when it is there.
 
     Parameters
     ----------
-    inputs
-        The phase that adds up the vectors.
+    proofs
+        Commitments, with the seed.
     bound
         What nodes prove.
-    commitments
-        What each committed to.
+    nodes
+        Those that committed.
     """
 
-    def __init__(self, inputs: Inputs, bound: NormBound, commitments: dict[int, bytes]) -> None:
-        self.inputs = inputs
+    def __init__(self, proofs: Proofs, bound: NormBound, nodes: tuple[int, ...]) -> None:
         self.bound = bound
-        self.commitments = commitments
-        self.seed = new_seed()
-        self._verified = drawn(commitments, bound.settings.norm_checked)
+        self.nodes = nodes
+        self._proofs = proofs
+        self._verified = drawn(nodes, bound.settings.norm_checked)
+
+    @property
+    def seed(self) -> bytes:
+        """Seed of the test."""
+        return self._proofs.seed
 
     def check(self, node: int, proof: bytes) -> None:
         """Return if a node's proof holds, or is not among those that are verified.
@@ -82,17 +92,13 @@ class Proving:
         Raises
         ------
         MessageError
-            With reason ``unexpected_node``, ``schema``, ``scalar``, ``point`` or ``proof``.
+            With reason ``unexpected_node``, ``duplicate``, ``schema``, ``scalar``, ``point`` or
+            ``proof``.
         """
-        check_expected(node, self.commitments)
-        if len(proof) != self.bound.claim.proof_bytes:
-            raise MessageError(
-                "schema",
-                f"a proof has {len(proof)} bytes; it must be {self.bound.claim.proof_bytes}",
-            )
+        self._proofs.receive(node, proof)
         if node in self._verified:
-            group = self.inputs.group
-            self.bound.check(self.commitments[node], proof, group, node, seed=self.seed)
+            for error in self._proofs.refused((node,)).values():
+                raise error
 
     def check_sum(self, found: MaskedSum, quantiser: Quantiser) -> None:
         """Return if the sum is that of the updates that were committed to.
@@ -103,7 +109,7 @@ class Proving:
             If it is not: some node proved one thing and sent another. Nobody can tell which.
         """
         try:
-            self.bound.check_total(self.commitments, found.words, found.nodes, quantiser)
+            self._proofs.check_sum(found.nodes, *self.bound.parts(found.words), quantiser)
         except MessageError as error:
             raise FederationError(
                 f"a sum of {len(found.nodes)} updates with proofs: {error.detail}"

@@ -249,7 +249,7 @@ class Attempt:
             attackers=settings.attackers,
             resumed_after=resumed_after,
             trainer=grid.trainer if isinstance(grid, TrainsTogether) else "",
-            guarantees=self.design.guarantees,
+            guarantees=self.design.guarantees(self.job.layout.num_parameters),
         )
         for observer in self.observers:
             observer.started(info)

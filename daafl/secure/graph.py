@@ -164,10 +164,9 @@ class Degree:
         return (
             f"Of {self.num_nodes} nodes, each with {self.degree} neighbours and {self.threshold} "
             f"shares to recover a secret, {corrupt} may work with a {policy.server} server and "
-            f"{lost} may be lost: an input shows outside the sum with probability at most "
-            f"{_power(self.privacy_failure)}, the sum is not recovered with probability at most "
-            f"{_power(self.correctness_failure)}, and no sum has fewer than {self.min_survivors} "
-            "nodes."
+            f"{lost} may be lost: an input shows outside the sum {_power(self.privacy_failure)}, "
+            f"the sum is lost {_power(self.correctness_failure)}, and no sum has fewer than "
+            f"{self.min_survivors} nodes."
         )
 
 
@@ -293,4 +292,5 @@ def _log2(probability: Fraction) -> float:
 
 
 def _power(log2: float) -> str:
-    return "zero" if log2 == -math.inf else f"2^{log2:.1f}"
+    """Return a probability in words."""
+    return "never" if log2 == -math.inf else f"with probability at most 2^{log2:.1f}"

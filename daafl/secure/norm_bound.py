@@ -6,8 +6,7 @@ under one mask. It commits before the coordinator draws the seed of the test.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,21 +15,16 @@ import numpy as np
 from daafl.errors import ConfigError
 from daafl.secure.encoding import encoded
 from daafl.secure.header import HEADER_SLOTS
-from daafl.secure.hidden import SEED_BYTES
 from daafl.secure.proof import (
     Claim,
     Commitment,
     Committed,
     Context,
-    Proof,
     Statement,
     centred,
-    centred_sum,
-    check_sum,
     claim_for,
     commit,
     prove,
-    verify,
 )
 from daafl.secure.proof.binding import num_words, randomness_in, words_of
 from daafl.secure.proof.commitments import cut
@@ -148,52 +142,19 @@ class NormBound:
         )
         return prove(made, seed).to_bytes()
 
-    def check(
-        self, commitment: bytes, proof: bytes, group: Group, node: int, *, seed: bytes
-    ) -> None:
-        """Return if a node's proof holds for its commitment.
+    def contexts(self, group: Group) -> dict[int, Context]:
+        """Return what the proof of each member of a group is good for."""
+        return {node: self.statement(group, node).context for node in group.members}
 
-        Raises
-        ------
-        MessageError
-            With reason ``schema``, ``point`` or ``proof``.
-        """
-        verify(
-            Commitment.from_bytes(commitment, self.claim),
-            seed,
-            Proof.from_bytes(proof, self.claim),
-            self.statement(group, node),
-        )
-
-    def check_total(
-        self, commitments: Mapping[int, bytes], words: Words, nodes: Iterable[int],
-        quantiser: Quantiser,
-    ) -> None:  # fmt: skip
-        """Return if a sum is that of the updates whose norm was proved.
-
-        Raises
-        ------
-        MessageError
-            With reason ``binding`` or ``point``. It shows that someone cheated, not who.
-        """
+    def parts(self, words: Words) -> tuple[Words, Words]:
+        """Return the update's words and those of the randomness, without the header."""
         end = HEADER_SLOTS + self.dimension
-        listed = tuple(nodes)
-        check_sum(
-            [Commitment.from_bytes(commitments[node], self.claim) for node in listed],
-            centred_sum(words[HEADER_SLOTS:end], len(listed), quantiser),
-            randomness_in(words[end:], self.claim),
-            self.claim,
-        )
+        return words[HEADER_SLOTS:end], words[end:]
 
 
 def signed_commitment(group: Group, node: int, commitment: bytes) -> bytes:
     """Return what a node signs under its commitment."""
     return encoded("norm commitment", group.session, node, commitment)
-
-
-def new_seed() -> bytes:
-    """Return a fresh seed of a test, for when all commitments have come."""
-    return secrets.token_bytes(SEED_BYTES)
 
 
 def drawn(nodes: Iterable[int], share: float) -> frozenset[int]:
