@@ -55,6 +55,8 @@ class Screened:
         The measures that led to flags, the most frequent first.
     was_on
         Whether updates were screened at all.
+    num_groups
+        Sums of groups that were left out; they speak against no node and are in no other number.
     """
 
     nodes: tuple[NodeRecord, ...]
@@ -63,6 +65,7 @@ class Screened:
     attackers: tuple[int, ...] | None
     signals: tuple[str, ...]
     was_on: bool
+    num_groups: int = 0
 
     @property
     def suspects(self) -> tuple[int, ...]:
@@ -95,8 +98,12 @@ def screened_of(run: Run) -> Screened:
     flags: dict[int, list[tuple[int, Flag]]] = {}
     idle: dict[int, list[int]] = {}
     signals: dict[str, int] = {}
+    num_groups = 0
     for step in run.rounds:
         for flag in step.flags:
+            if flag.group:
+                num_groups += 1
+                continue
             flags.setdefault(flag.node, []).append((step.step, flag))
             signals[flag.signal] = signals.get(flag.signal, 0) + 1
         for node in step.quarantined:
@@ -120,6 +127,7 @@ def screened_of(run: Run) -> Screened:
         attackers=attackers,
         signals=tuple(sorted(signals, key=lambda signal: (-signals[signal], signal))),
         was_on=any(_was_on(step) for step in run.rounds),
+        num_groups=num_groups,
     )
 
 

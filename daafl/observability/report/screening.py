@@ -52,6 +52,11 @@ def _summary(found: Screened) -> list[str]:
     """Return in words how many updates were left out, and how many of them rightly."""
     if not found.was_on and not found.num_flags:
         lines = ["No update was screened in this run."]
+    elif found.num_groups:
+        lines = [
+            f"Screening left out {plural(found.num_groups, 'sum')} of groups. Which member of a "
+            "group is to blame is hidden, so nobody came under suspicion."
+        ]
     elif not found.num_flags:
         lines = ["Screening left no update out."]
     else:

@@ -32,7 +32,10 @@ def describe(run: Run) -> str:
     if any(step.flags for step in run.rounds):
         found = screened_of(run)
         suspected = f", suspected: {nodes_text(found.suspects)}" if found.suspects else ""
-        lines.append(f"  left out   {plural(found.num_flags, 'update')}{suspected}")
+        what = plural(found.num_flags, "update")
+        if found.num_groups:
+            what = f"{plural(found.num_groups, 'sum')} of groups"
+        lines.append(f"  left out   {what}{suspected}")
     if figures.gap is not None:
         points = f"{abs(100 * figures.gap):.1f} points {'below' if figures.gap >= 0 else 'above'}"
         lines.insert(4, f"  gap        {points} centralised training")
