@@ -301,6 +301,12 @@ def test_settings_that_no_group_can_meet_are_refused(values: dict[str, Any], sen
         EncryptedSums(**values)
 
 
+def test_layers_from_a_file_and_from_a_program_are_the_same_settings() -> None:
+    assert repr(EncryptedSums(encrypted_layers=["a.*"])) == repr(
+        EncryptedSums(encrypted_layers=("a.*",))
+    )
+
+
 def test_a_step_of_too_few_nodes_is_refused(tmp_path: Path) -> None:
     options = {**OPTIONS, "pacing": Pacing(concurrency=2, quorum=2)}
     with pytest.raises(ConfigError, match="2 nodes take part"):

@@ -160,6 +160,8 @@ class EncryptedSums:
 
     def __post_init__(self) -> None:
         """Refuse what no group can meet."""
+        # Settings are compared by their text, wherever the list came from.
+        object.__setattr__(self, "encrypted_layers", tuple(self.encrypted_layers))
         check_group_size(self.group_size)
         check_scheme(self.scheme, server_sees_aggregate=True)
         if not 0 < self.value_range < 1e6:
