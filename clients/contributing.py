@@ -10,7 +10,7 @@ from daafl.clients.replies import reportable
 from daafl.clients.work import Work
 from daafl.errors import MessageError
 from daafl.learning.layout import Layout
-from daafl.messages import CLIP_BOUND, Assignment
+from daafl.messages import CLIP_BOUND, USERS_ALIKE, Assignment
 from daafl.secure.header import Header
 from daafl.secure.masked_vectors import Contribution
 from daafl.secure.shortening import shortened
@@ -19,11 +19,13 @@ from daafl.secure.shortening import shortened
 def contributed(work: Work, layout: Layout) -> Contribution:
     """Return what a node puts into the sum: its change of the model, within the bound it was told.
 
-    The length is that of what gradients move; statistics shrink with it.
+    The length is that of what gradients move; statistics shrink with it. Where a guarantee hangs on
+    the bound, everything counts.
     """
     delta = layout.vector(work.trained.packed) - layout.vector(work.received.packed)
+    counted = delta if work.assignment.settings.get(USERS_ALIKE) else layout.trained(delta)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is not sent
-        norm = float(np.linalg.norm(layout.trained(delta).astype(np.float64)))
+        norm = float(np.linalg.norm(counted.astype(np.float64)))
     short, is_within = shortened(delta, norm=norm, bound=clip_bound(work.assignment))
     loss = max(reportable(work.trained.loss_before), 0.0)
     header = Header(work.trained.num_examples, loss, is_within_clip=is_within)

@@ -84,6 +84,7 @@ UNIT: Final = "unit"  # secure sum: examples that weigh 1
 SEED: Final = "seed"  # secure sum: of a test of norms, drawn when all have committed
 COMMITMENT: Final = "commitment"  # secure sum: to an update whose norm is to be proved
 SIGNATURE: Final = "signature"  # secure sum: under that
+USERS_ALIKE: Final = "users-alike"  # setting: all members of a secure sum weigh 1, not by examples
 CLIP_BOUND: Final = "clip-bound"  # setting: longest update that members of a secure sum may send
 NUM_NODES: Final = "num-nodes"  # nodes a federation is made of, as far as a node knows
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from daafl.autonomy.policy import Loop
 from daafl.errors import ConfigError
 from daafl.loops.group_quality import grouped, has_group_form, is_individual
-from daafl.strategies.optimizer import Needs
+from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.pacing import Pacing
 
 MIN_GROUPS: Final = 3
@@ -161,15 +161,7 @@ _LOSS_FIELDS: Final = frozenset({"loss", "loss_mad", "trimmed_loss"})
 _INDIVIDUAL_FIELDS: Final = frozenset({"mean_client_norm", "trusted_scores"})
 
 
-class Needing(Protocol):
-    """An optimiser, or its class, as far as it says what it needs; see `ServerOptimizer`."""
-
-    @property
-    def needs(self) -> Needs:
-        """What it must see."""
-
-
-def optimizer_requirement(optimizer: Needing) -> Requirement:
+def optimizer_requirement(optimizer: ServerOptimizer | type[ServerOptimizer]) -> Requirement:
     """Return what an optimiser needs: ``takes_groups`` is an attribute that it may have."""
     return Requirement(
         individuals=optimizer.needs == "individuals",

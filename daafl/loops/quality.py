@@ -457,8 +457,11 @@ def _consensus(observation: QualityObservation, plan: Plan) -> Move | None:
 
 
 def _is_stricter(change: Change) -> bool:
-    """Return whether a move leaves out more, or asks more often or for more votes."""
-    grows = float(change.new) > float(change.old)
+    """Return whether a move leaves out more, or asks more often or for more votes.
+
+    A bound on lengths is 0 where there is none.
+    """
+    grows = float(change.new) > float(change.old) > 0
     return grows if change.knob == CONSENSUS else not grows
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from daafl.secure.quantisation import Reals
 
 
@@ -11,7 +13,8 @@ def shortened(delta: Reals, *, norm: float, bound: float | None) -> tuple[Reals,
     """Return a change of the model of at most the bound's length, and whether it was within it.
 
     All values shrink alike, those that are not counted as well, so that the change keeps its
-    direction.
+    direction. Values are rounded towards zero by a few units in the last place, so that rounding
+    does not take it over the bound.
 
     Parameters
     ----------
@@ -24,14 +27,15 @@ def shortened(delta: Reals, *, norm: float, bound: float | None) -> tuple[Reals,
 
     Examples
     --------
-    >>> import numpy as np
     >>> shortened(np.array([3.0, 4.0]), norm=5.0, bound=10.0)
     (array([3., 4.]), True)
-    >>> shortened(np.array([3.0, 4.0]), norm=5.0, bound=2.5)
+    >>> short, is_within = shortened(np.array([3.0, 4.0]), norm=5.0, bound=2.5)
+    >>> short.round(9), is_within
     (array([1.5, 2. ]), False)
     """
     if bound is None or norm <= bound:
         return delta, True
     if not math.isfinite(norm):
         return delta, False
-    return delta * delta.dtype.type(bound / norm), False
+    shrink = bound / norm * (1.0 - 4.0 * float(np.finfo(delta.dtype).eps))
+    return delta * delta.dtype.type(shrink), False

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daafl.clients.contributing import clip_bound, contributed
 from daafl.clients.identity import Identity
@@ -14,7 +16,7 @@ from daafl.clients.work import Work
 from daafl.errors import MessageError
 from daafl.learning.layout import Layout
 from daafl.learning.trainer import Trained
-from daafl.messages import CLIP_BOUND, Assignment
+from daafl.messages import CLIP_BOUND, USERS_ALIKE, Assignment
 from daafl.secure.shortening import shortened
 from daafl.secure.work import work_hash
 
@@ -45,7 +47,15 @@ def test_a_change_within_the_bound_is_left_as_it_is() -> None:
 def test_a_longer_one_shrinks_to_it_with_its_statistics() -> None:
     # The weights have length 5; the running mean does not count and is halved with them.
     found = contributed(work([3.0, 4.0], bound=2.5), LAYOUT)
-    assert found.delta.tolist() == [1.5, 2.0, 0.5]
+    assert found.delta.tolist() == pytest.approx([1.5, 2.0, 0.5], rel=1e-6)
+    assert not found.header.is_within_clip
+
+
+def test_where_a_guarantee_hangs_on_the_bound_statistics_count() -> None:
+    settings = {CLIP_BOUND: 5.0, USERS_ALIKE: True}
+    private = dataclasses.replace(work([3.0, 4.0]), assignment=Assignment(settings=settings))
+    found = contributed(private, LAYOUT)  # of length sqrt(26) with the running mean
+    assert float(np.linalg.norm(found.delta.astype(np.float64))) <= 5.0
     assert not found.header.is_within_clip
 
 
@@ -92,3 +102,11 @@ def test_shortening_keeps_the_number_type() -> None:
     short, _ = shortened(np.array([3.0, 4.0], np.float32), norm=5.0, bound=1.0)
     assert short.dtype == np.float32
     assert float(np.linalg.norm(short)) == pytest.approx(1.0, rel=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3))
+def test_rounding_does_not_take_it_over_the_bound(seed: int, bound: float) -> None:
+    delta = np.random.default_rng(seed).normal(0, 1e3, 64).astype(np.float32)
+    norm = float(np.linalg.norm(delta.astype(np.float64)))
+    short, is_within = shortened(delta, norm=norm, bound=bound)
+    assert is_within or float(np.linalg.norm(short.astype(np.float64))) <= bound

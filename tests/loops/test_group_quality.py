@@ -20,7 +20,7 @@ from daafl.loops.group_quality import (
     GroupVigilance,
     grouped,
 )
-from daafl.loops.quality import THRESHOLD, QualityState
+from daafl.loops.quality import ENHANCE, THRESHOLD, QualityState
 
 POLICY = GroupVigilance()
 PLAN = Plan.of(GROUP_KNOBS)
@@ -36,7 +36,7 @@ def step(state: QualityState, plan: Plan, **seen: Any) -> tuple[QualityState, Pl
 
 def test_the_first_bound_is_what_the_sums_tell() -> None:
     _, plan, decision = step(POLICY.init(), PLAN, within_clip=1.0, member_norm=1.23456)
-    assert plan[BOUND] == 1.235
+    assert plan[BOUND] == 1.235 and decision.action == ENHANCE
     assert "clip_bound 0 -> 1.24: what the lengths of the sums say" in decision.reason
     _, plan, _ = step(POLICY.init(), PLAN, within_clip=1.0)
     assert plan[BOUND] == 0.0
