@@ -25,12 +25,13 @@ from daafl.errors import ConfigError, DaaflError
 from daafl.learning.layout import Layout
 from daafl.loops import default_loops
 from daafl.observability.events import Observer, RunSummary, Status
+from daafl.privacy.guarantee import Privacy
 from daafl.secure.roster import Roster
 from daafl.secure.settings import Security
 from daafl.store.checkpoint import Checkpoint, Checkpoints
 from daafl.strategies.assignment import LocalTraining
 from daafl.strategies.clock import WallClock, clock_of
-from daafl.strategies.composing import MAIN_BRANCH, Job, composed
+from daafl.strategies.composing import MAIN_BRANCH, Job, Parts, composed
 from daafl.strategies.design import designed
 from daafl.strategies.flower_records import array_record
 from daafl.strategies.optimizer import ServerOptimizer
@@ -42,6 +43,7 @@ from daafl.strategies.results import Results
 from daafl.strategies.schedule import EvaluateFn, Override
 from daafl.strategies.selection import Selection, uniform
 from daafl.strategies.settings import Settings
+from daafl.strategies.spent import with_spending
 from daafl.strategies.stopping import EarlyStopping
 from daafl.strategies.summed_exchange import ExchangeName
 from daafl.strategies.totals import Totals
@@ -76,12 +78,20 @@ class Autonomous(Strategy):
     secure, roster
         How updates are signed or hidden, and who may send some, verified; ``None`` for in the
         clear.
+    privacy
+        What is guaranteed about the data of nodes, which must be set up for the same; ``None`` for
+        nothing.
+    ledgers
+        Folder where privacy spent by the federation is written down, which ``user`` privacy needs.
     observers
         Told about every step.
     journal
         File for every decision and what came of it; none by default.
     knowledge
         SQLite file that carries what was learned from run to run; fresh by default.
+    audit
+        File for a chained log of what was accepted of whom, where updates are signed or hidden;
+        none by default.
     checkpoints
         Folder for the state of the run, from which it can go on when its process has ended; none
         by default.
@@ -107,10 +117,13 @@ class Autonomous(Strategy):
         exchange: ExchangeName = "plain",
         secure: Security | None = None,
         roster: Roster | None = None,
+        privacy: Privacy | None = None,
+        ledgers: Path | None = None,
         observers: Sequence[Observer] = (),
         journal: Path | None = None,
         knowledge: Path | None = None,
         checkpoints: Path | None = None,
+        audit: Path | None = None,
     ) -> None:
         if isinstance(strategy, Autonomous):
             raise ConfigError("Autonomous cannot wrap Autonomous; give it the inner strategy")
@@ -124,15 +137,18 @@ class Autonomous(Strategy):
             select=select,
             exchange=exchange,
             secure=secure,
+            privacy=privacy,
         )
         self.name = self._design.name
         self.regime = self._design.regime
         self.absent = self._design.absent
         self._roster = roster
+        self._ledgers = ledgers
         self._stopping = stopping or EarlyStopping()
         self._observers = tuple(observers)
         self._journal = journal
         self._knowledge = knowledge
+        self._audit = audit if secure is not None else None
         self._checkpoints = Checkpoints(checkpoints) if checkpoints is not None else None
         self.summary_of_run: RunSummary | None = None
 
@@ -203,6 +219,8 @@ class Autonomous(Strategy):
             train_config=train_config,
             evaluate_fn=evaluate_fn,
             roster=self._roster,
+            ledgers=self._ledgers,
+            is_resumed=resume_from is not None,
         )
         if resume_from is not None:
             self.check_same_run(resume_from, layout)
@@ -212,10 +230,18 @@ class Autonomous(Strategy):
         totals = Totals(version=__version__, is_virtual=not isinstance(clock, WallClock))
         results = Results()
         listeners: list[Observer] = [totals, results, *self._observers]
+        parts: Parts | None = None
 
         def finish(status: Status, reason: str) -> None:
             seconds = time.monotonic() - began_s
-            self.summary_of_run = summary = totals.summary(status, reason, seconds)
+            summary = totals.summary(status, reason, seconds)
+            if parts is not None and parts.private is not None:
+                summary = parts.private.told(summary)
+            if parts is not None:
+                summary = with_spending(
+                    summary, self._design.privacy, self._ledgers, parts.collector.spent
+                )
+            self.summary_of_run = summary
             for observer in listeners:
                 # Why a run could not go on matters more than what else fails after that.
                 with suppress(*(() if status == "completed" else (DaaflError, OSError))):
@@ -228,6 +254,7 @@ class Autonomous(Strategy):
                 self._design,
                 run=uuid4().hex if history is None else history.run,
                 keep_bytes=None if history is None else history.journal_bytes,
+                audit=self._audit,
             ) as records:
                 listeners.extend(records.learners)
                 parts = composed(
@@ -238,6 +265,7 @@ class Autonomous(Strategy):
                     beliefs=records.beliefs,
                     record=records.append,
                     observers=listeners,
+                    trail=records.trail,
                 )
                 attempt = Attempt(
                     design=self._design,

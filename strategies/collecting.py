@@ -18,13 +18,16 @@ import numpy as np
 from daafl.autonomy.plan import Plan
 from daafl.errors import MessageError
 from daafl.learning.update import Update
+from daafl.loops.group_quality import BOUND
 from daafl.loops.node_failures import RETRIES
-from daafl.messages import COHORT_NODE, Assignment, Scalar
+from daafl.messages import BUDGET_SPENT, CLIP_BOUND, COHORT_NODE, Assignment, Scalar
 from daafl.strategies.assignment import Assign
 from daafl.strategies.branch import Branch, Buffered
+from daafl.strategies.declining import has_declined
 from daafl.strategies.exchange import Exchange, Member
 from daafl.strategies.mailbox import UNSENT, Arrival, Mailbox, Purpose, Ticket
 from daafl.strategies.pacing import Pacing
+from daafl.strategies.poisson import PoissonSelection
 from daafl.strategies.pool import Pool
 from daafl.strategies.registered import RegisteredRoster
 from daafl.strategies.roster import Roster
@@ -97,10 +100,13 @@ class CollectorState:
         As in the last step; it holds for replies that come in before the next one collects.
     conduct
         Strikes against nodes, and who is in quarantine.
+    spent
+        Nodes whose privacy budget is spent, ascending.
     """
 
     pacing: Pacing
     conduct: Conduct
+    spent: tuple[int, ...] = ()
 
 
 class Collector:
@@ -138,6 +144,9 @@ class Collector:
         self._settings: dict[str, tuple[int, Mapping[str, Scalar]]] = {}
         self.tally = Tally()
         self.conduct = Conduct()
+        self.spent: set[int] = set()  # nodes whose privacy budget is, for good
+        # Drawn by independent coins, a cohort is what it is: once per step, all of it awaited.
+        self._is_poisson = isinstance(terms.select, PoissonSelection)
         self._replacements = 0  # that may still be sent in this step
         self._failed_now: set[int] = set()
         mailbox.on("train", self._receive)
@@ -154,8 +163,11 @@ class Collector:
         self._failed_now.clear()
         self._replacements = _num_retries(branch) * pacing.quorum
         deadline_s = self._mailbox.clock.now_s() + (pacing.deadline_s or math.inf)
+        if self._is_poisson:
+            self._replacements = 0  # nobody takes the place of a node that was drawn by itself
+            self._mailbox.skip_ids(1)  # draws hang on the last id, and nobody may have been drawn
         self._refill(branch)
-        if self._may_close(branch) and not self._has_quorum(branch):
+        if not self._is_poisson and self._may_close(branch) and not self._has_quorum(branch):
             # Every node is still busy with something that no longer counts.
             self._mailbox.pump(lambda: bool(self._free_nodes(branch)), deadline_s)
             self._refill(branch)
@@ -210,6 +222,12 @@ class Collector:
         out = self.quarantined(branch)
         return {node: fault for node, fault in self.tally.sentenced.items() if node in out}
 
+    def exhausted(self, branch: Branch) -> str | None:
+        """Return that no member has any budget left, in words; ``None`` while one may have."""
+        if self.spent and self.spent.issuperset(branch.members):
+            return f"all {len(branch.members)} nodes have spent their privacy budgets"
+        return None
+
     def strike(self, ticket: Ticket, fault: str) -> None:
         """Hold a message that was of no use against its node, whatever it was asked."""
         if fault == UNSENT or ticket.nodes:
@@ -257,12 +275,13 @@ class Collector:
 
     def state(self) -> CollectorState:
         """Return what decides later steps, apart from the mailbox and the branches."""
-        return CollectorState(self._pacing, self.conduct)
+        return CollectorState(self._pacing, self.conduct, tuple(sorted(self.spent)))
 
     def load(self, state: CollectorState, branch: Branch) -> None:
         """Go on from an earlier `state`, collecting for ``branch``."""
         self._pacing = state.pacing
         self.conduct = state.conduct
+        self.spent = set(state.spent)
         self._open[branch.name] = branch
 
     def send_again(self, branch: Branch, tickets: Sequence[Ticket]) -> None:
@@ -296,12 +315,12 @@ class Collector:
         return self._mailbox.num_live("train", branch.name)
 
     def _free_nodes(self, branch: Branch, but: Set[int] = frozenset()) -> Pool:
-        out = self._mailbox.busy_nodes() | self.quarantined(branch) | but
+        out = self._mailbox.busy_nodes() | self.quarantined(branch) | self.spent | but
         return self._roster.pool(branch.members, out)
 
     def _refill(self, branch: Branch) -> None:
         wanted = self._pacing.concurrency - self._num_training(branch)
-        if wanted <= 0 or self._has_quorum(branch):
+        if not self._is_poisson and (wanted <= 0 or self._has_quorum(branch)):
             return
         timeout_s = self._pacing.reply_timeout_s
         self._begin(branch, self.cohort(branch, wanted, "train", reply_timeout_s=timeout_s))
@@ -309,6 +328,8 @@ class Collector:
     def _replace(self, branch: Branch) -> None:
         """Ask another node in place of one that failed, if the step has a replacement left."""
         if self._replacements < 1 or self._exchange.is_joint or self._has_quorum(branch):
+            return
+        if self._is_poisson:  # who is in a step depends on nobody else
             return
         chosen = self._drawn(self._free_nodes(branch, self._failed_now), 1)
         timeout_s = self._pacing.reply_timeout_s
@@ -397,7 +418,9 @@ class Collector:
         if version != branch.version:
             settings = {**self._terms.settings, **branch.optimizer.node_config()}
             self._settings[branch.name] = (branch.version, settings)
-        return settings
+        bound = branch.plan.number(BOUND) if BOUND in branch.plan else 0.0
+        # An optimiser that clips as well has its own bound, and its guarantee hangs on it.
+        return settings if bound == 0 or CLIP_BOUND in settings else {**settings, CLIP_BOUND: bound}
 
     def _receive(self, arrival: Arrival) -> None:
         ticket = arrival.ticket
@@ -405,6 +428,9 @@ class Collector:
         if arrival.content is None:
             self.tally.failures[arrival.error] += ticket.num_asked
             self.strike(ticket, arrival.error)
+            received = self._exchange.expire(ticket)
+        elif has_declined(arrival.content):
+            self._let_go(ticket)
             received = self._exchange.expire(ticket)
         else:
             self.tally.num_replies += not self._exchange.is_joint
@@ -432,6 +458,13 @@ class Collector:
         elif ticket.node in self._failed_now:
             self._replace(branch)
 
+    def _let_go(self, ticket: Ticket) -> None:
+        """Ask a node no more whose budget is spent; another one takes its place in this step."""
+        self.tally.failures[BUDGET_SPENT] += ticket.num_asked
+        self.spent.add(ticket.node)
+        self._failed_now.add(ticket.node)
+        self._replacements += 1
+
     def _buffered(self, branch: Branch, ticket: Ticket, update: Update) -> Buffered:
         """Return an update with its evidence; one that goes to a file is no longer held whole."""
         is_screened = "screen_threshold" in branch.plan
@@ -445,6 +478,8 @@ class Collector:
         return self._has_quorum(branch) or not self._num_training(branch)
 
     def _has_quorum(self, branch: Branch) -> bool:
+        if self._is_poisson:
+            return False
         quorum = self._pacing.quorum
         if len(branch.buffer) < quorum and not self._exchange.is_joint:
             return False
@@ -458,7 +493,8 @@ class Collector:
         """Take the first ``quorum`` updates that still count out of the buffer."""
         usable = [item for item in branch.buffer if self._counts(branch, item)]
         self.tally.rejected.update({"stale": len(branch.buffer) - len(usable)})
-        taken, rest = usable[: self._pacing.quorum], usable[self._pacing.quorum :]
+        most = len(usable) if self._is_poisson else self._pacing.quorum
+        taken, rest = usable[:most], usable[most:]
         if self._pacing.max_staleness == 0:
             self.tally.rejected.update({"surplus": len(rest)})
             rest = []

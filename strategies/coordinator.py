@@ -33,6 +33,7 @@ from daafl.strategies.liveness import Liveness
 from daafl.strategies.mailbox import Mailbox
 from daafl.strategies.monitor import StepFacts, cosine, norm, reported_losses
 from daafl.strategies.pacing import Pacing
+from daafl.strategies.private import PrivateOptimizer
 from daafl.strategies.probing import PROBE_RATES
 from daafl.strategies.quality import SCREENED_OUT, Kept, QualityControl
 from daafl.strategies.reflecting import Reflector
@@ -203,7 +204,8 @@ class Coordinator:
             troubles=tuple(troubled.values()),
             num_quarantined=len(quarantined),
         )
-        reflection = self._reflector.reflect(branch, facts)
+        seen = facts if self._private is None else self._private.public(facts)
+        reflection = self._reflector.reflect(branch, seen)
         if reflection.restored is not None:
             self._collector.abandon(branch)
         restored = reflection.restored
@@ -250,7 +252,20 @@ class Coordinator:
     def _pacing(self) -> Pacing:
         return Pacing.of(self._reflector.plan)
 
+    @property
+    def _private(self) -> PrivateOptimizer | None:
+        optimizer = self.branch.optimizer
+        return optimizer if isinstance(optimizer, PrivateOptimizer) else None
+
+    def exhausted(self) -> str | None:
+        """Return why there can be no further step, as a spent budget; ``None`` if there can."""
+        if self._private is not None:
+            return self._private.exhausted()
+        return self._collector.exhausted(self.branch)
+
     def _probe(self, tally: Tally) -> StepFacts:
+        if self._private is not None:
+            return StepFacts()  # nodes would report losses without noise
         losses = probe(
             self.branch,
             self._collector,
@@ -271,6 +286,14 @@ class Coordinator:
         self._flags = kept.flags
         if kept.flags:
             tally.rejected[SCREENED_OUT] += len(kept.flags)
+        if self._private is not None:
+            # Nobody was drawn, or nobody answered, is not told either: the step is noise then.
+            update = self._private.released(
+                self._collector.spool.passing(kept.updates),
+                step=f"{branch.name}:{self.step}",
+                version=branch.version,
+            )
+            kept = replace(kept, updates=[update], norms=())
         facts = self._with_losses(kept.facts, kept.updates)
         if not kept.updates:
             return facts
@@ -285,8 +308,12 @@ class Coordinator:
             update_norm=norm(self._layout.trained(mean)),
             mean_client_norm=_mean_norm(kept),
         )
+        if self._private is not None:
+            facts = replace(facts, num_updates=num_senders, num_examples=0.0)
         if not self._combine(kept.updates):
             tally.rejected[NONFINITE_MODEL] += 1
+            if self._private is not None:
+                self._collector.abandon(branch)  # late updates are of users drawn for this step
             return facts
         branch.direction = direction
         self._collector.abandon_stale(branch)
@@ -415,4 +442,4 @@ class Coordinator:
 def _mean_norm(kept: Kept) -> float | None:
     """Return the mean length of single updates; ``None`` if there are only sums."""
     is_summed = any(len(update.senders) > 1 for update in kept.updates)
-    return None if is_summed else float(np.mean(kept.norms))
+    return None if is_summed or not kept.norms else float(np.mean(kept.norms))

@@ -77,6 +77,7 @@ from daafl.strategies.secure_session import (
     question_of,
     secure_record,
     to_all,
+    unit_of,
     values_of,
     work_asked,
 )
@@ -153,7 +154,7 @@ class EncryptedSession:
     def __init__(self, around: EncryptedRound, members: Sequence[Member]) -> None:
         self._round = around
         self._members = {member.ticket.node: member for member in members}
-        self._unit = max(1, *(member.ticket.num_examples for member in members))
+        self._unit = unit_of(members)
         self._some = members[0].assignment
         # One epoch for each key: the round in which it was asked for.
         terms = EpochTerms(around.roster, self._some.branch, around.attempt)

@@ -80,6 +80,7 @@ from daafl.strategies.secure_session import (
     question_of,
     secure_record,
     to_all,
+    unit_of,
     values_of,
     work_asked,
 )

@@ -12,6 +12,7 @@ the one update that was released, and everything that follows is post-processing
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,7 +23,7 @@ from daafl.autonomy.plan import Value
 from daafl.errors import ConfigError, FederationError
 from daafl.learning.layout import Layout, Packed, Vector
 from daafl.learning.update import Update
-from daafl.messages import CLIP_BOUND, COHORT_NODE, TRAIN_LOSS
+from daafl.messages import CLIP_BOUND, COHORT_NODE, TRAIN_LOSS, USERS_ALIKE
 from daafl.observability.events import PrivacySpent, RunSummary
 from daafl.privacy.central import noised_average, noised_mean
 from daafl.privacy.clipping import clipped
@@ -34,6 +35,8 @@ from daafl.strategies.optimizer import Needs, ServerOptimizer
 
 WITHIN_CLIP: Final = "within-clip-fraction"
 """Metric of a sum over members that clip: the share of them whose update was within the bound."""
+
+_CLIPPING_ERROR: Final = 2.0**-20  # of the norm, where an update is clipped in single precision
 
 MakeKeystream = Callable[[str], Keystream]
 """Returns the keystream for the noise of a step, by a name that only this step has."""
@@ -76,7 +79,9 @@ class PrivateOptimizer:
         Makes the noise.
     members_clip
         Whether updates are means of groups whose members have clipped their own to the bound that
-        they were told (`CLIP_BOUND` in `node_config`), each counting the same.
+        they were told (`CLIP_BOUND` in `node_config`), each with weight 1 (`USERS_ALIKE`).
+    rounding
+        Distance between two values of a coordinate that members can send; 0 for floats.
 
     Raises
     ------
@@ -93,6 +98,7 @@ class PrivateOptimizer:
         keystream: MakeKeystream,
         *,
         members_clip: bool = False,
+        rounding: float = 0.0,
     ) -> None:
         if inner.needs != "mean":
             raise ConfigError(
@@ -102,6 +108,7 @@ class PrivateOptimizer:
         self.inner = inner
         self.spending = spending
         self.members_clip = members_clip
+        self._rounding = rounding
         self._keystream = keystream
         self._privacy = spending.mechanism.privacy
         if members_clip and self._privacy.loss_bound is not None:
@@ -123,8 +130,28 @@ class PrivateOptimizer:
         """Norm that the updates of the next step are clipped to."""
         return self._bound
 
+    @property
+    def _sensitivity(self) -> float:
+        """Longest vector that one user can contribute, as it arrives."""
+        if not self.members_clip:
+            return self._bound
+        # A member clips in its own number type, and what it sends is rounded once more.
+        size = self._started().num_parameters
+        return self._bound * (1.0 + _CLIPPING_ERROR) + self._rounding * math.sqrt(size)
+
     def init(self, layout: Layout, packed: Packed) -> None:
-        """Start anew with a branch's first model; what was spent stays spent."""
+        """Start anew with a branch's first model; what was spent stays spent.
+
+        Raises
+        ------
+        ConfigError
+            If members clip and the model has statistics, which they do not.
+        """
+        if self.members_clip and not all(entry.is_trained for entry in layout.entries):
+            raise ConfigError(
+                "privacy=user cannot be used with hidden updates of a model with running "
+                "statistics: members clip what gradients move; use GroupNorm in their place"
+            )
         self._layout = layout
         self._bound = self._privacy.first_bound
         self._released = None
@@ -134,7 +161,7 @@ class PrivateOptimizer:
         """Return what nodes must know; the bound is among it where they clip."""
         settings = dict(self.inner.node_config())
         if self.members_clip:
-            settings[CLIP_BOUND] = self._bound
+            settings |= {CLIP_BOUND: self._bound, USERS_ALIKE: True}
         return settings
 
     def sums(self, updates: Iterable[Update]) -> Sums:
@@ -153,8 +180,14 @@ class PrivateOptimizer:
                     "user-level privacy needs each node's own, or members that clip"
                 )
             if self.members_clip:
-                # The bound holds for every member, and so for their mean.
-                total += clipped(np.asarray(update.delta, np.float64), self._bound)[0] * count
+                # One that diverged weighs nothing; the others weigh 1. The mean is not clipped:
+                # one member that cheats would then change what another one contributes.
+                if not 0.0 < update.num_examples <= count:
+                    raise FederationError(
+                        f"the sum of {count} users has weight {update.num_examples:g}; where "
+                        "members clip, each weighs 1 at most"
+                    )
+                total += np.asarray(update.delta, np.float64) * update.num_examples
                 num_within += round(update.metrics.get(WITHIN_CLIP, 1.0) * count)
             else:
                 delta = update.delta if update.damping == 1.0 else update.delta * update.damping
@@ -189,7 +222,7 @@ class PrivateOptimizer:
         keystream = self._keystream(step)
         mean = noised_mean(
             sums.total,
-            bound=self._bound,
+            bound=self._sensitivity,
             noise_multiplier=mechanism.update_noise,
             expected_users=mechanism.expected_users,
             keystream=keystream,

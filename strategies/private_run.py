@@ -14,6 +14,7 @@ from daafl.privacy.keystream import Keystream
 from daafl.privacy.ledger import Ledger
 from daafl.privacy.release import Sampling
 from daafl.privacy.user_level import UserMechanism, UserPrivacy, UserSpending
+from daafl.secure.settings import Security, SignedUpdates
 from daafl.strategies.optimizer import ServerOptimizer
 from daafl.strategies.pacing import Pacing
 from daafl.strategies.poisson import PoissonSelection
@@ -36,6 +37,7 @@ def private_offer(offer: Offer, privacy: UserPrivacy) -> Offer:
 
 def check_private(
     offer: Offer,
+    privacy: UserPrivacy,
     *,
     exchange: str,
     pacing: Pacing,
@@ -48,10 +50,15 @@ def check_private(
     ConfigError
         Naming the setting and why.
     """
-    if not offer.individuals:
+    if exchange != "plain":
         raise ConfigError(
             f"privacy=user cannot be used here: exchange {exchange!r} shows sums of updates that "
-            "nobody has clipped; use exchange 'plain', or members that clip their own"
+            "nobody has clipped; use exchange 'plain'"
+        )
+    if not offer.individuals and privacy.loss_bound is not None:
+        raise ConfigError(
+            "privacy.loss_bound cannot be used with hidden updates: members report sums of losses "
+            "that nobody has clipped; make it null"
         )
     if pacing.is_buffered or pacing.max_staleness:
         raise ConfigError(
@@ -87,14 +94,12 @@ def mechanism_of(
             "privacy.num_users is missing: the sampling rate follows from the number of users, "
             "which must be set and public"
         )
-    cohort, sampling = float(pacing.concurrency), "fixed_size"
+    cohort = float(pacing.concurrency)
+    sampling: Sampling = "poisson" if select is uniform else "fixed_size"
     if isinstance(select, PoissonSelection):
         cohort, sampling = select.rate * privacy.num_users, "poisson"
-    elif select is uniform:
-        sampling = "poisson"
-    kind: Sampling = "poisson" if sampling == "poisson" else "fixed_size"
     return privacy.mechanism(
-        num_users=privacy.num_users, cohort=cohort, num_rounds=num_rounds, sampling=kind
+        num_users=privacy.num_users, cohort=cohort, num_rounds=num_rounds, sampling=sampling
     )
 
 
@@ -107,6 +112,7 @@ def private_parts(
     folder: Path | None,
     is_simulated: bool,
     is_resumed: bool,
+    secure: Security | None = None,
 ) -> tuple[PrivateOptimizer, Selection]:
     """Return the optimiser and the selection of a run with user-level privacy.
 
@@ -126,6 +132,8 @@ def private_parts(
         Whether the run's time is virtual.
     is_resumed
         Whether the run goes on from a checkpoint, so that it has a ledger.
+    secure
+        How updates travel; where they are hidden, members clip their own.
 
     Raises
     ------
@@ -147,9 +155,25 @@ def private_parts(
     if select is uniform:
         select = PoissonSelection(mechanism.rate, secret)
     optimizer = PrivateOptimizer(
-        inner, UserSpending(mechanism, ledger), partial(_keystream, secret, seed)
+        inner,
+        UserSpending(mechanism, ledger),
+        partial(_keystream, secret, seed),
+        members_clip=hides(secure),
+        rounding=_rounding(secure, privacy.num_users or 1),
     )
     return optimizer, select
+
+
+def hides(secure: Security | None) -> bool:
+    """Return whether the coordinator sees only sums of updates that travel so."""
+    return secure is not None and not isinstance(secure, SignedUpdates)
+
+
+def _rounding(secure: Security | None, num_users: int) -> float:
+    """Return the distance between two values that a member can send; 0 where they are floats."""
+    if secure is None or isinstance(secure, SignedUpdates):
+        return 0.0
+    return secure.quantiser(num_users).step  # the coarsest: no group has more members
 
 
 def _keystream(secret: Keystream | None, seed: int, step: str) -> Keystream:

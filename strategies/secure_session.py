@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from daafl.errors import MessageError
 from daafl.flower import config_record
-from daafl.messages import ENVELOPE, SECURE, Assignment, Envelope
+from daafl.messages import ENVELOPE, SECURE, USERS_ALIKE, Assignment, Envelope
 from daafl.secure.header import HeaderSum
 from daafl.secure.messages import Plain
 from daafl.secure.work import work_hash
@@ -112,6 +112,13 @@ def values_of(content: RecordDict, most: int = 0) -> dict[str, object]:
     """Return the message of a protocol that an answer is, with up to ``most`` bytes of rows."""
     check_names(content, SECURE)
     return secure_record(content, SECURE, MOST_BESIDE + 2 * most)
+
+
+def unit_of(members: Sequence[Member]) -> int:
+    """Return how many examples weigh 1: the most of a member, or 1 where all weigh alike."""
+    if members[0].assignment.settings.get(USERS_ALIKE) is True:
+        return 1
+    return max(1, *(member.ticket.num_examples for member in members))
 
 
 def work_asked(assignment: Assignment, unit: int, rules: str) -> bytes:

@@ -156,7 +156,7 @@ class UserPrivacy:
         self,
         *,
         num_users: int,
-        cohort: int,
+        cohort: float,
         num_rounds: int,
         sampling: Sampling = "poisson",
     ) -> "UserMechanism":

@@ -13,7 +13,7 @@ from daafl import flower
 from daafl.errors import BudgetError, ConfigError, FederationError, StoreError
 from daafl.learning.layout import Layout
 from daafl.learning.update import Update
-from daafl.messages import CLIP_BOUND, TRAIN_LOSS
+from daafl.messages import CLIP_BOUND, TRAIN_LOSS, USERS_ALIKE
 from daafl.privacy.budget import FEDERATION
 from daafl.privacy.clipping import AdaptiveClip
 from daafl.privacy.keystream import Keystream
@@ -62,6 +62,7 @@ def opened(tmp_path: Path) -> Open:
         sampling: str = "poisson",
         layout: Layout = LAYOUT,
         members_clip: bool = False,
+        rounding: float = 0.0,
         folder: Path | None = None,
     ) -> PrivateOptimizer:
         noise = privacy.noise_multiplier or 1.0
@@ -72,6 +73,7 @@ def opened(tmp_path: Path) -> Open:
             UserSpending(mechanism, ledger),
             lambda step: Keystream.fresh(),
             members_clip=members_clip,
+            rounding=rounding,
         )
         optimizer.init(layout, layout.packed(np.zeros(layout.num_parameters, np.float32)))
         return optimizer
@@ -283,24 +285,40 @@ def test_a_step_done_again_is_paid_again_unless_its_noise_is_the_same(tmp_path: 
 
 def test_sums_of_members_that_clip_count_as_many_users(opened: Open) -> None:
     optimizer = opened(UserPrivacy(bound=2.0), members_clip=True)
-    assert optimizer.node_config()[CLIP_BOUND] == 2.0
+    settings = optimizer.node_config()
+    assert (settings[CLIP_BOUND], settings[USERS_ALIKE]) == (2.0, True)
     mean = np.array([1.0, 0, 0, 0])
     groups = [
-        Update(mean, 5.0, (1, 2, 3, 4), 0, {WITHIN_CLIP: 0.75}),
-        Update(mean / 2, 5.0, (5, 6), 0, {WITHIN_CLIP: 1.0}),
+        Update(mean, 4.0, (1, 2, 3, 4), 0, {WITHIN_CLIP: 0.75}),
+        # One of these three diverged: it is none of the two that the mean is of.
+        Update(mean / 2, 2.0, (5, 6, 7), 0, {WITHIN_CLIP: 2 / 3}),
     ]
     sums = optimizer.sums(groups)
     assert sums.total.tolist() == [5.0, 0.0, 0.0, 0.0]
-    assert (sums.num_users, sums.num_within) == (6, 5)
+    assert (sums.num_users, sums.num_within) == (7, 5)
     with pytest.raises(FederationError, match="none of which can be clipped"):
         opened(fixed()).sums(groups)
 
 
-def test_a_mean_of_members_beyond_their_bound_is_cut(opened: Open) -> None:
-    # Members of norm 1 at most have a mean of norm 1 at most; a larger one is not theirs.
+def test_a_sum_in_which_members_weigh_more_is_refused(opened: Open) -> None:
+    # Weighted by examples, a member could count as thirty.
     optimizer = opened(fixed(bound=1.0), members_clip=True)
-    sums = optimizer.sums([Update(np.array([9.0, 0, 0, 0]), 5.0, (1, 2), 0, {WITHIN_CLIP: 1.0})])
-    assert np.linalg.norm(sums.total) <= 2.0
+    with pytest.raises(FederationError, match="weighs 1 at most"):
+        optimizer.sums([Update(np.ones(4), 60.0, (1, 2), 0, {WITHIN_CLIP: 1.0})])
+
+
+def test_members_rounding_is_noised_as_well(opened: Open) -> None:
+    # 20,000 coordinates rounded to multiples of .05: up to .05 * sqrt(20000) = 7.07 in length.
+    optimizer = opened(fixed(noise=2.0, bound=3.0), layout=LARGE, members_clip=True, rounding=0.05)
+    sample = optimizer.released([], step="1", version=0).delta
+    expected = 2.0 * (3.0 + 0.05 * math.sqrt(20_000)) / 10
+    assert sample.std() == pytest.approx(expected, rel=6 / math.sqrt(2 * len(sample)))
+
+
+def test_members_of_a_model_with_statistics_are_refused(opened: Open) -> None:
+    layout = Layout.of({"w": np.zeros(2, np.float32), "0.running_mean": np.zeros(2, np.float32)})
+    with pytest.raises(ConfigError, match="running statistics"):
+        opened(fixed(), layout=layout, members_clip=True)
 
 
 def test_members_are_not_told_the_bound_where_the_server_clips(opened: Open) -> None:

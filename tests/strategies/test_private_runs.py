@@ -27,11 +27,11 @@ MakeApp = Callable[..., Any]
 
 NUM_NODES = 12
 COHORT = Pacing(concurrency=4, quorum=4)
-# Little noise, .02 * 2 / 4 in a step, so that it can be told by hand what was added: each node adds
-# 1 to three weights, and one more or less makes .25.
+# Little noise, .005 * 2 / 4 in a step, so that it can be told by hand what was added: each node
+# adds 1 to three weights, and one more or less makes .25.
 CLEAR = UserPrivacy(
     epsilon=1e12,
-    noise_multiplier=0.02,
+    noise_multiplier=0.005,
     bound=2.0,
     clipping="fixed",
     num_users=NUM_NODES,
@@ -219,7 +219,7 @@ def test_a_run_whose_ledger_is_lost_does_not_go_on(private: Federate, tmp_path: 
         ({"pacing": Pacing(5, 4)}, "quorum is 4 of 5"),
         ({"strategy": CoordinateMedian()}, "each node's own update"),
         ({"exchange": "summed"}, "nobody has clipped"),
-        ({"secure": MaskedSums()}, "nobody has clipped"),
+        ({"secure": MaskedSums(), "privacy": replace(CLEAR, loss_bound=4.0)}, "loss_bound"),
         ({"overrides": [Override(step=2, knob="concurrency", value=8)]}, "concurrency"),
     ],
 )
