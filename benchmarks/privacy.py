@@ -8,9 +8,9 @@ Utility: digits and the digits CNN on 10 nodes that all take part, delta 1e-5, e
 node protected; the run without privacy has the same steps. Noise is secret, so that no run can be
 repeated to the bit; seeds are of model and data.
 
-User-level privacy is measured in ``_privacy_user.py``.
+User-level privacy is measured in ``_privacy_user.py``. Each part writes a result of its own.
 
-Budget: forty minutes on one core.
+Budget: ten minutes on one core for the part ``sample``.
 """
 
 from __future__ import annotations
@@ -57,11 +57,13 @@ SAMPLES: Final = 1 << 22
 SEEDS: Final = (0, 1, 2)
 NUM_NODES: Final = 10
 NUM_ROUNDS: Final = 30
-EPSILONS: Final = (8.0, 1.0)
+TRAININGS: Final = {None: (0.5, 5, 48), 8.0: (0.5, 5, 48), 1.0: (0.3, 2, 140)}
+"""Learning rate, local steps and batch size, by epsilon: much noise wants few large steps."""
+
 NOTES: Final = (
     "gradients: largest difference of a parameter after a step of learning rate 1",
     "steps: CPU time of one thread; both with Poisson sampling, clipping and noise",
-    "utility: 10 nodes with equal random shares, all in each of 30 rounds",
+    "utility: 10 nodes with equal random shares, all in each of 30 rounds; epsilon is a node's",
 )
 
 
@@ -76,54 +78,62 @@ class SmallDigits(Digits):
 def main() -> int:
     """Measure, report, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS], help="all of them by default")
     parser.add_argument("--quick", action="store_true", help="a short run; writes no result")
-    quick = parser.parse_args().quick
+    options = parser.parse_args()
     torch.set_num_threads(1)
     # Opacus warns of hooks on a first layer whose inputs need no gradients, and of its generator.
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    benchmark = Benchmark("privacy", quick, seeds=SEEDS)
+    worst = 0
+    for part in options.parts or PARTS:
+        measure, seeds, notes = PARTS[part]
+        figures, rows = measure(quick=options.quick)
+        benchmark = Benchmark(f"privacy_{part}", options.quick, seeds=seeds)
+        worst = max(worst, benchmark.finish(figures, rows=rows, notes=notes))
+    return worst
+
+
+def measured(*, quick: bool) -> tuple[list[Figure], list[dict[str, Any]]]:
+    """Return the figures of sample-level privacy and the raw rows."""
     rows: list[dict[str, Any]] = []
     figures = [*equality(rows), *speed(rows, quick=quick), *sampler(rows, quick=quick)]
-    figures += utility(rows, quick=quick)
-    found, more = _privacy_user.figures(quick=quick)
-    notes = (*NOTES, *_privacy_user.NOTES)
-    return benchmark.finish([*figures, *found], rows=[*rows, *more], notes=notes)
+    return [*figures, *utility(rows, quick=quick)], rows
 
 
 def equality(rows: list[dict[str, Any]]) -> list[Figure]:
     """Return how far one step is from Opacus's, by task and way."""
     found = []
     for task in (SmallDigits(), DigitsCnn()):
-        trainer = TorchTrainer(task)
-        sent = trainer.initial(seed=0)
-        data = task.node_data(0, 30)
-        member = Member(data, LocalWork(lr=1.0, steps=1, batch_size=BATCH), key=0)
-        level = SampleLevel(0.5, 0.0)
-        theirs = _opacus_step(task, trainer, sent, member)
-        ways: dict[str, Callable[[], Any]] = {
-            "one by one": lambda: (
-                trained_privately(
-                    trainer,
-                    sent,
-                    data,
-                    member.work,
-                    0,
-                    privacy=level,
-                    keystream=Keystream.seeded(1),
-                ).packed
-            )
-        }
-        if isinstance(task, SmallDigits):
-            ways["vectorised"] = lambda: PrivateStack(trainer).train(
-                sent, [PrivateMember(member, level, Keystream.seeded(1))]
-            )[0]
-        for way, make in ways.items():
-            gap = float(np.abs(make().view("f4") - theirs).max())
+        for way, gap in _gaps(task).items():
             rows.append({"part": "equality", "task": task.name, "way": way, "gap": gap})
             name = f"{task.name}, {way}: distance of a clipped step to Opacus"
             found.append(Figure.of(name, [gap], "", at_most=1e-6))
     return found
+
+
+def _gaps(task: Task) -> dict[str, float]:
+    """Return the largest difference of a parameter to Opacus's, for each way to train."""
+    trainer = TorchTrainer(task)
+    sent = trainer.initial(seed=0)
+    member = Member(task.node_data(0, 30), LocalWork(lr=1.0, steps=1, batch_size=BATCH), key=0)
+    level = SampleLevel(0.5, 0.0)
+    models = {
+        "one by one": trained_privately(
+            trainer,
+            sent,
+            member.examples,
+            member.work,
+            0,
+            privacy=level,
+            keystream=Keystream.seeded(1),
+        ).packed
+    }
+    if isinstance(task, SmallDigits):
+        own = PrivateMember(member, level, Keystream.seeded(1))
+        models["vectorised"] = PrivateStack(trainer).train(sent, [own])[0]
+    theirs = _opacus_step(task, trainer, sent, member)
+    return {way: float(np.abs(model.view("f4") - theirs).max()) for way, model in models.items()}
 
 
 def _opacus_step(task: Task, trainer: TorchTrainer, sent: Any, member: Member) -> Any:
@@ -246,7 +256,7 @@ def utility(rows: list[dict[str, Any]], *, quick: bool) -> list[Figure]:
     for name in ("digits",) if quick else ("digits", "digits_cnn"):
         open_runs = [_accuracy(name, seed, None, rows) for seed in (SEEDS[:1] if quick else SEEDS)]
         found.append(Figure.of(f"{name}: accuracy without privacy", open_runs, ""))
-        for epsilon in EPSILONS:
+        for epsilon in filter(None, TRAININGS):
             accuracies = [
                 _accuracy(name, seed, epsilon, rows) for seed in (SEEDS[:1] if quick else SEEDS)
             ]
@@ -258,12 +268,8 @@ def utility(rows: list[dict[str, Any]], *, quick: bool) -> list[Figure]:
 def _accuracy(name: str, seed: int, epsilon: float | None, rows: list[dict[str, Any]]) -> float:
     make = Digits if name == "digits" else DigitsCnn
     privacy = None if epsilon is None else SamplePrivacy(epsilon=epsilon, delta=DELTA)
-    # Clipped gradients are short and noise wants large batches: the rates are of the two cases.
-    training = LocalTraining(
-        lr=0.1 if epsilon is None else (0.5 if epsilon > 4 else 0.2),
-        local_steps=5,
-        batch_size=48,
-    )
+    lr, local_steps, batch_size = TRAININGS[epsilon]
+    training = LocalTraining(lr=lr, local_steps=local_steps, batch_size=batch_size)
     with tempfile.TemporaryDirectory() as folder:
         result = daafl.run(
             make(partitioner=Iid(seed=seed)),
@@ -291,6 +297,13 @@ def _accuracy(name: str, seed: int, epsilon: float | None, rows: list[dict[str, 
         }
     )
     return float(summary.final_accuracy or 0.0)
+
+
+PARTS: Final = {
+    "sample": (measured, SEEDS, NOTES),
+    "user": (_privacy_user.figures, _privacy_user.SEEDS, _privacy_user.NOTES),
+}
+"""What is measured, with its seeds and notes."""
 
 
 if __name__ == "__main__":

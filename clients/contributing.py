@@ -27,7 +27,8 @@ def contributed(work: Work, layout: Layout) -> Contribution:
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is not sent
         norm = float(np.linalg.norm(counted.astype(np.float64)))
     short, is_within = shortened(delta, norm=norm, bound=clip_bound(work.assignment))
-    loss = max(reportable(work.trained.loss_before), 0.0)
+    # Under a guarantee of the node's own, no loss is measured.
+    loss = None if work.claim is not None else max(reportable(work.trained.loss_before), 0.0)
     header = Header(work.trained.num_examples, loss, is_within_clip=is_within)
     return Contribution(short if work.is_bounded else delta, header)
 

@@ -26,7 +26,7 @@ from daafl.learning.stacked_descent import StackedDescent
 from daafl.learning.task import Task
 from daafl.learning.trainer import TorchTrainer
 from daafl.privacy.dpsgd import SampleLevel, sampling_rate
-from daafl.privacy.gaussian import noised
+from daafl.privacy.gaussian import noise_rows
 from daafl.privacy.ghost import DenseStack, clipped_sums
 from daafl.privacy.keystream import Keystream, poisson_sample
 
@@ -36,7 +36,7 @@ Flat: TypeAlias = npt.NDArray[np.float64]
 STACK_BYTES: Final = 8 << 20
 """Gradients of a stack, in doubles, so that they stay in a core's caches."""
 
-MOST_MEMBERS: Final = 128
+MOST_MEMBERS: Final = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class PrivateMember:
     member
         Its examples and its work.
     privacy
-        Clipping and noise; all members of a stack have the same bound.
+        Clipping and noise; all members of a stack have the same bound, and all or none have noise.
     keystream
         Where its samples and noise come from.
     """
@@ -56,11 +56,6 @@ class PrivateMember:
     member: Member
     privacy: SampleLevel
     keystream: Keystream
-
-    @property
-    def rate(self) -> float:
-        """Probability of each of its examples to be in a step."""
-        return sampling_rate(len(self.member.examples), self.member.work.batch_size)
 
 
 class PrivateStack:
@@ -128,30 +123,29 @@ class PrivateStack:
         examples = _Examples.of(self._trainer, members, flattens=self._chain.flattens)
         descent = StackedDescent(list(stacks.values()), _rates(members))
         steps = np.array([own.member.work.steps for own in members])
+        draws = [_Draws.of(own) for own in members]
         for step in range(int(steps.max())):
-            live = members[: int(np.count_nonzero(steps > step))]
+            live = draws[: int(np.count_nonzero(steps > step))]
             gradients = self._gradients(stacks, examples, live)
             for index, gradient in enumerate(gradients):
                 descent.step(index, gradient)
         return stacks
 
     def _gradients(
-        self, stacks: dict[str, Tensor], examples: _Examples, live: Sequence[PrivateMember]
+        self, stacks: dict[str, Tensor], examples: _Examples, live: Sequence[_Draws]
     ) -> Iterator[Tensor]:
         """Yield the noised mean gradients of a step, in the order of the parameters."""
         shapes = [stacks[name].shape[1:] for name in self._names]
         sizes = [shape.numel() for shape in shapes]
         flat = self._sums(stacks, examples, live)
-        for row, own in zip(flat, live, strict=True):
-            released = row
-            if own.privacy.noise_multiplier > 0.0:
-                released = noised(
-                    row,
-                    noise_multiplier=own.privacy.noise_multiplier,
-                    sensitivity=own.privacy.bound,
-                    keystream=own.keystream,
-                )
-            np.divide(released, own.rate * len(own.member.examples), out=row)
+        if any(own.noise_multiplier > 0.0 for own in live):
+            noise_rows(
+                flat,
+                [own.noise_multiplier for own in live],
+                sensitivity=live[0].bound,
+                keystreams=[own.keystream for own in live],
+            )
+        flat /= np.array([[own.rate * own.size] for own in live])
         start = 0
         for shape, size in zip(shapes, sizes, strict=True):
             part = torch.from_numpy(flat[:, start : start + size]).float()
@@ -159,10 +153,10 @@ class PrivateStack:
             start += size
 
     def _sums(
-        self, stacks: dict[str, Tensor], examples: _Examples, live: Sequence[PrivateMember]
+        self, stacks: dict[str, Tensor], examples: _Examples, live: Sequence[_Draws]
     ) -> Flat:
         """Return the sums of clipped gradients, shape ``[live, parameters]``."""
-        chosen = [poisson_sample(len(m.member.examples), m.rate, m.keystream) for m in live]
+        chosen = [poisson_sample(own.size, own.rate, own.keystream) for own in live]
         width = max(map(len, chosen))
         if width == 0:
             return np.zeros((len(live), sum(stacks[name][0].numel() for name in self._names)))
@@ -180,7 +174,7 @@ class PrivateStack:
                 inputs,
                 targets,
                 loss=self._trainer.task.loss,
-                bound=live[0].privacy.bound,
+                bound=live[0].bound,
                 present=present,
             )
         except (IndexError, RuntimeError, ValueError) as error:
@@ -195,6 +189,23 @@ class PrivateStack:
             if layer.bias is not None and bias is not None:
                 found[layer.bias] = bias
         return torch.cat([found[name].flatten(1) for name in self._names], 1).numpy()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Draws:
+    """What a member's samples and noise are made with, in each step."""
+
+    size: int
+    rate: float
+    bound: float
+    noise_multiplier: float
+    keystream: Keystream
+
+    @classmethod
+    def of(cls, own: PrivateMember) -> _Draws:
+        size, level = len(own.member.examples), own.privacy
+        rate = sampling_rate(size, own.member.work.batch_size)
+        return cls(size, rate, level.bound, level.noise_multiplier, own.keystream)
 
 
 @dataclass(frozen=True, eq=False)

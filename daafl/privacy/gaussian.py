@@ -25,6 +25,7 @@ An exact discrete Gaussian would do without the second point and is some hundred
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -38,9 +39,9 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 GRID_BITS: Final = 20
 """A grid step is the largest power of two that is at most ``2**-GRID_BITS`` of the noise."""
 
-_PAIRS: Final = BLOCK_WORDS // 2
 _SIGN_SHIFT: Final = np.uint64(63)
 _ONE: Final = np.float64(1.0).view(np.uint64)
+_WORDS_AT_ONCE: Final = 2 * BLOCK_WORDS
 _LARGEST: Final = 2.0**52
 """Largest multiple of the step that a value may have, so that adding noise to it is exact."""
 
@@ -50,15 +51,22 @@ def standard_normal(count: int, keystream: Keystream) -> Doubles:
 
     Use `noised` for protection: it adds them in the safe way.
     """
-    samples = np.empty(count)
-    words = np.empty(BLOCK_WORDS, "<u8")
-    block = np.empty(BLOCK_WORDS)
+    samples: Doubles = _normal_rows(count, [keystream])[0]
+    return samples
+
+
+def _normal_rows(count: int, keystreams: Sequence[Keystream]) -> Doubles:
+    """Return samples for several keystreams, shape ``[keystreams, count]``."""
+    samples = np.empty((len(keystreams), count))
     for start in range(0, count, BLOCK_WORDS):
         needed = min(count - start, BLOCK_WORDS)
         pairs = -(-needed // 2)
-        keystream.fill(words[: 2 * pairs])
-        _box_muller(words[: 2 * pairs], block[: 2 * pairs])
-        samples[start : start + needed] = block[:needed]
+        words = np.empty((len(keystreams), 2 * pairs), "<u8")
+        for row, keystream in zip(words, keystreams, strict=True):
+            keystream.fill(row)
+        block = np.empty(words.shape)
+        _box_muller(words, block)
+        samples[:, start : start + needed] = block[:, :needed]
     return samples
 
 
@@ -120,48 +128,94 @@ def noised(
     DataError
         If a value is NaN, infinite or so large that noise would vanish in its rounding.
     """
-    flat = np.asarray(values, np.float64).reshape(-1)
-    step = grid_step(noise_multiplier * sensitivity)
-    deviation = deviation_of(noise_multiplier, sensitivity, len(flat))
-    limit = _LARGEST * step
+    rows = np.array(values, np.float64).reshape(1, -1)
+    noise_rows(rows, [noise_multiplier], sensitivity=sensitivity, keystreams=[keystream])
+    return rows.reshape(np.shape(values))
+
+
+def noise_rows(
+    rows: Doubles,
+    noise_multipliers: Sequence[float],
+    *,
+    sensitivity: float,
+    keystreams: Sequence[Keystream],
+) -> None:
+    """Add noise to each row, in place: what `noised` gives for it with a keystream of its own.
+
+    Short rows are worked on a few at a time, which saves calls.
+
+    Parameters
+    ----------
+    rows
+        What is released. Shape ``[rows, coordinates]``.
+    noise_multipliers, keystreams
+        One for each row; the noise multipliers are positive.
+    sensitivity
+        As for `noised`, the same for all rows.
+
+    Raises
+    ------
+    DataError
+        As `noised` does; rows before may have their noise already.
+    """
+    count = rows.shape[1]
+    steps = np.array([[grid_step(noise * sensitivity)] for noise in noise_multipliers])
+    deviations = np.array(
+        [[deviation_of(noise, sensitivity, count)] for noise in noise_multipliers]
+    )
+    at_once = max(_WORDS_AT_ONCE // max(count, 1), 1)
+    for start in range(0, len(rows), at_once):
+        part = slice(start, start + at_once)
+        _noise(rows[part], steps[part], deviations[part] / steps[part], keystreams[part])
+
+
+def _noise(
+    rows: Doubles, steps: Doubles, deviations: Doubles, keystreams: Sequence[Keystream]
+) -> None:
+    """Add noise on the grid, whose steps and deviations in steps are ``[rows, 1]``."""
+    limits = _LARGEST * steps[:, 0]
     # Said without the value, which is private.
-    if not (np.abs(flat) <= limit).all():
+    if rows.size and not (
+        (rows.max(axis=1) <= limits).all() and (rows.min(axis=1) >= -limits).all()
+    ):
         raise DataError(
             "a value to be released with noise is not finite or more than 2**32 times the noise; "
             "clip it first"
         )
-    noise = standard_normal(len(flat), keystream)
-    noise *= deviation / step
+    noise = _normal_rows(rows.shape[1], keystreams)
+    noise *= deviations
     np.rint(noise, out=noise)
     # Multiples of a power of two, below 2**53 of them: neither the sum nor the product rounds.
-    noise += np.rint(flat / step)
-    noise *= step
-    return noise.reshape(np.shape(values))
+    rows *= 1.0 / steps
+    np.rint(rows, out=rows)
+    rows += noise
+    rows *= steps
 
 
 def _box_muller(words: npt.NDArray[np.uint64], samples: Doubles) -> None:
-    """Turn an even number of words into as many samples.
+    """Turn rows of an even number of words into as many samples.
 
-    The first half of the words gives radii. Each word of the second half gives a direction: its
+    The first half of a row gives radii. Each word of the second half gives a direction: its
     lowest bit a sign, the others half an angle in [-pi/4, pi/4), whose tangent gives sine and
     cosine of the angle by two divisions. Numpy's tangent is ten times as fast as its sine.
     """
-    half = len(words) // 2
-    radius = words[:half].astype(np.float64)
+    half = words.shape[1] // 2
+    radius = words[:, :half].astype(np.float64)
     # The middle of each of 2**64 cells of (0, 1), never 0; conversion may round the last to 1.
     radius += 0.5
     radius *= 2.0**-64
     np.log(radius, out=radius)
     radius *= -2.0
     np.sqrt(radius, out=radius)
-    directions = words[half:]
+    directions = words[:, half:]
     radius *= ((directions << _SIGN_SHIFT) | _ONE).view(np.float64)
     tangent = (directions.view(np.int64) >> 1).astype(np.float64)
     tangent *= math.pi * 2.0**-64
     np.tan(tangent, out=tangent)
     square = tangent * tangent
     radius /= 1.0 + square
-    np.subtract(1.0, square, out=samples[:half])
-    samples[:half] *= radius
-    np.multiply(tangent, 2.0, out=samples[half:])
-    samples[half:] *= radius
+    cosines, sines = samples[:, :half], samples[:, half:]
+    np.subtract(1.0, square, out=cosines)
+    cosines *= radius
+    np.multiply(tangent, 2.0, out=sines)
+    sines *= radius

@@ -97,14 +97,17 @@ def clipped_sums(
         squares = squares + gradient.square().sum(-1) * (length if bias is None else length + 1.0)
     norms = squares.sqrt()
     factors = clip_factors(norms, bound)
+    is_finite = bool(norms.isfinite().all())
     if present is not None:
         factors = factors * present
     weights: list[Tensor] = []
     biases: list[Tensor | None] = []
     for bias, given, gradient in zip(stack.biases, taken, gradients, strict=True):
-        # Zero times NaN is NaN: an example whose gradient is not finite is taken out as a whole.
-        scaled = torch.where(factors[..., None] > 0.0, gradient * factors[..., None], 0.0)
-        kept = torch.where(factors[..., None] > 0.0, given, 0.0)
+        scaled, kept = gradient * factors[..., None], given
+        if not is_finite:
+            # Zero times NaN is NaN: an example without a finite gradient is taken out as a whole.
+            scaled = torch.where(factors[..., None] > 0.0, scaled, 0.0)
+            kept = torch.where(factors[..., None] > 0.0, given, 0.0)
         weights.append(torch.bmm(scaled.transpose(1, 2), kept))
         biases.append(None if bias is None else scaled.sum(1))
     return ClippedSums(tuple(weights), tuple(biases), norms)

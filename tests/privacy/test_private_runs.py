@@ -11,6 +11,7 @@ from daafl.federation import train_on
 from daafl.learning.tasks.digits import Digits
 from daafl.messages import Envelope
 from daafl.privacy.guarantee import LocalPrivacy, SamplePrivacy
+from daafl.secure.settings import MaskedSums
 from daafl.simulation import InProcessGrid
 from daafl.simulation.attacks import Attack, Lies, SignFlip
 from daafl.store.node_store import NodeStore
@@ -91,6 +92,16 @@ def test_local_privacy_runs_and_counts_nodes(tmp_path):
     assert {step.num_examples for step in load(tmp_path / "run").rounds} == {6.0}
 
 
+def test_private_updates_are_summed_under_masks_without_losses(tmp_path):
+    private = SamplePrivacy(epsilon=8.0)
+    result = run(tmp_path / "run", private, num_nodes=8, num_rounds=2, secure=MaskedSums())
+    rounds = load(tmp_path / "run").rounds
+    assert [step.num_updates for step in rounds] == [8, 8]
+    assert all(step.train_loss is None and not step.rejected for step in rounds)
+    assert 7.9 < result.summary.epsilon <= 8.0
+    assert len(load(tmp_path / "run").info.guarantees) > 1
+
+
 def test_hostile_nodes_decline_like_others(tmp_path):
     attack = Attack(SignFlip(scale=3.0), share=0.34, start=1, lies=Lies(loss_factor=10.0))
     summary = run(tmp_path / "run", STRONG, num_rounds=60, attack=attack).summary
@@ -99,17 +110,17 @@ def test_hostile_nodes_decline_like_others(tmp_path):
 
 def test_updates_without_the_claim_agreed_on_are_refused(tmp_path):
     # The nodes see to nothing, the coordinator was promised something.
-    with InProcessGrid(client_app(Digits()), 6, workers=0) as grid:
-        with pytest.raises(FederationError):
-            train_on(
-                grid,
-                Digits(),
-                privacy=STRONG,
-                num_rounds=12,
-                loops=(),
-                output_dir=tmp_path / "run",
-                progress="quiet",
-            )
+    grid = InProcessGrid(client_app(Digits()), 6, workers=0)
+    with grid as nodes, pytest.raises(FederationError):
+        train_on(
+            nodes,
+            Digits(),
+            privacy=STRONG,
+            num_rounds=12,
+            loops=(),
+            output_dir=tmp_path / "run",
+            progress="quiet",
+        )
     assert load(tmp_path / "run").steps[0].rejected == {"privacy_claim": 6}
 
 
@@ -124,10 +135,17 @@ def test_a_weaker_claim_is_a_downgrade(weaker):
 
 
 def test_a_claim_that_was_not_agreed_on_is_refused(tmp_path):
-    app = client_app(Digits(), privacy=STRONG, ledgers=tmp_path / "ledgers")
+    privacy = SamplePrivacy(epsilon=50.0, noise_multiplier=2.0)
+    app = client_app(Digits(), privacy=privacy, ledgers=tmp_path / "ledgers")
     with InProcessGrid(app, 6, workers=0) as grid, pytest.raises(FederationError):
         train_on(
-            grid, Digits(), num_rounds=12, loops=(), output_dir=tmp_path / "run", progress="quiet"
+            grid,
+            Digits(),
+            num_rounds=12,
+            training=TRAINING,
+            loops=(),
+            output_dir=tmp_path / "run",
+            progress="quiet",
         )
     assert load(tmp_path / "run").steps[0].rejected == {"privacy_claim": 6}
 
