@@ -152,9 +152,7 @@ class PrivateStack:
             yield part.reshape(len(live), *shape)
             start += size
 
-    def _sums(
-        self, stacks: dict[str, Tensor], examples: _Examples, live: Sequence[_Draws]
-    ) -> Flat:
+    def _sums(self, stacks: dict[str, Tensor], examples: _Examples, live: Sequence[_Draws]) -> Flat:
         """Return the sums of clipped gradients, shape ``[live, parameters]``."""
         chosen = [poisson_sample(own.size, own.rate, own.keystream) for own in live]
         width = max(map(len, chosen))
