@@ -82,10 +82,12 @@ def test_a_step_in_which_nobody_was_drawn_is_a_step_of_noise(private: Federate) 
     assert [step.version for step in run.steps] == list(range(1, 41))
 
 
-def test_nobody_takes_the_place_of_a_node_that_fails(private: Federate, make_app: MakeApp) -> None:
+def test_nobody_takes_the_place_of_a_node_that_fails(
+    private: Federate, make_app: MakeApp, tmp_path: Path
+) -> None:
     faults = {0: "raise", 1: "nan"}
     run = private(num_rounds=12, app=make_app(faults), loops=default_loops())
-    whole = private(num_rounds=12, ledgers=Path(str(run.summary.seconds) + "unused"))
+    whole = private(num_rounds=12, ledgers=tmp_path / "whole")
     for step, same in zip(run.steps, whole.steps, strict=True):
         lost = sum(step.failures.values()) + sum(step.rejected.values())
         assert step.num_updates + lost == same.num_updates
