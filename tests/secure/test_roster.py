@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from daafl.errors import ConfigError, MessageError
-from daafl.secure import Identity, Roster, SignedRoster
+from daafl.secure import Identity, Roster, Secret, SignedRoster
 from daafl.secure.roster_files import parsed_roster, read_roster, write_roster
 
-AUTHORITY, SERVER = Identity.new(), Identity.new()
-KEYS = [Identity.new().public for _ in range(4)]
+# Always the same keys, since they are part of the names of tests.
+AUTHORITY, SERVER, *OTHERS = (Identity(Secret(bytes([number]) * 32)) for number in range(6))
+KEYS = [identity.public for identity in OTHERS]
 ROSTER = Roster("fed", 1, SERVER.public, {1: KEYS[1], 0: KEYS[0]})
 
 
