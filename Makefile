@@ -38,8 +38,8 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 run: install ## Train the quickstart federation, show its report (ARGS="seed=1")
 	$(ON_PATH) $(BIN)/daafl run experiment=quickstart $(ARGS)
 
-test: install ## Run the fast tests (ARGS="-k name" selects)
-	$(ON_PATH) $(BIN)/python -m pytest $(ARGS)
+test: install ## Run the fast tests on two cores (ARGS="-k name" selects)
+	$(ON_PATH) $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 test-system: install ## Run the tests that start real servers
 	$(ON_PATH) $(BIN)/python -m pytest -m system $(ARGS)
