@@ -120,7 +120,8 @@ class Regime:
             "over sums hold while fewer than half of the groups have a hostile member: up to about "
             f"K / (2 g) hostile nodes in a step are tolerated, here {most} wherever they stand. "
             "Larger groups hide more, smaller ones tolerate more. No node is named for what its "
-            "group sent, and only the node itself holds its hidden update to the bound.",
+            "group sent. Hostile nodes keep to no clip bound unless norms are proved "
+            "(secure.norm_bound).",
         )
 
 

@@ -172,7 +172,7 @@ def test_a_node_that_diverged_is_seen_in_the_loss_and_not_in_the_model(tmp_path:
 def test_a_rate_thirty_times_too_high_is_undone_on_sums(tmp_path: Path) -> None:
     loops = (health(), learning_rate())
     task = Digits(partitioner=Dirichlet(0.3))
-    options: dict[str, Any] = {"loops": loops, "num_rounds": 30, "training": None}
+    options: dict[str, Any] = {"loops": loops, "num_rounds": 24, "training": None}
     calm, _ = run(tmp_path / "calm", task, **options)
     forced = min(30 * float(calm.records[9].knobs["lr"]), 30.0)
     overrides = [Override(10, "lr", forced)]
