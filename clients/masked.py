@@ -17,7 +17,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from daafl.clients.contributing import contributed
+from daafl.clients.contributing import clip_bound, contributed
 from daafl.clients.identity import identity
 from daafl.clients.memory import next_sequence
 from daafl.clients.security import KeysOf
@@ -244,16 +244,18 @@ class _MaskedNode:
         _LATEST.note(context, terms.branch, terms.round, terms.attempt)
         contribution, rng = contributed(work, self._layout()), None
         if self._settings.norm_bound is not None:
-            contribution = self._within_bound(contribution)
+            is_told = clip_bound(assignment) is not None
+            contribution = self._within_bound(contribution, is_told=is_told)
             rng = np.random.default_rng(assigned_key(assignment, work.who.node))
         quantiser = self._settings.quantiser(len(node.group.members))
         words = words_of(contribution, quantiser, unit, rng)
         seconds = time.perf_counter() - start_s
         return Vector(words, work.trained.steps, seconds, work.claim)
 
-    def _within_bound(self, contribution: Contribution) -> Contribution:
+    def _within_bound(self, contribution: Contribution, *, is_told: bool) -> Contribution:
         delta, was_within = self._norm_bound.clipped(contribution.delta)
-        is_within = was_within and contribution.header.is_within_clip
+        # Of two bounds the bit is about the one that follows it: the other would drive it off.
+        is_within = contribution.header.is_within_clip if is_told else was_within
         return Contribution(delta, replace(contribution.header, is_within_clip=is_within))
 
     @property
