@@ -66,6 +66,10 @@ MEANINGS: Final[Mapping[str, str]] = {
     "num_known": "nodes of which there is a record",
     "trusted_scores": "scores of updates from nodes in good standing",
     "num_trusted_flagged": "updates of such nodes that were left out",
+    "num_groups": "sums of groups that screening looked at in place of updates",
+    "clip_bound": "longest update that nodes were told to send, 0 for any",
+    "within_clip": "share of the nodes whose update was within it",
+    "member_norm": "about how long one node's update is, told from sums",
     "vote_outcome": "what a committee decided about the model",
     "vote_share": "share of the committee in favour",
     "troubled_nodes": "nodes put into quarantine in this step",
@@ -85,10 +89,11 @@ _COUNTED: Final[Mapping[str, str]] = {
     "num_flagged": "update",
     "num_known": "node",
     "num_trusted_flagged": "update",
+    "num_groups": "sum",
     "num_quarantined": "node",
 }
 _BYTES: Final = frozenset({"bytes_up", "bytes_down"})
-_PERCENT: Final = frozenset({"nonfinite_fraction", "vote_share", "pace"})
+_PERCENT: Final = frozenset({"nonfinite_fraction", "vote_share", "pace", "within_clip"})
 _IDENTITIES: Final = frozenset({"step", "version", "loss_version"})
 _IDENTITY_LISTS: Final = frozenset({"flagged_nodes", "suspects", "troubled_nodes"})
 
