@@ -17,6 +17,7 @@ from daafl.clients.identity import Identity, identity
 from daafl.clients.masked import answer_masked
 from daafl.clients.memory import has_sent
 from daafl.clients.model_records import model_record, received_model, received_pair
+from daafl.clients.parts import NodeParts
 from daafl.clients.private import ALIKE, LEDGERS, PrivateTraining, declining, refuse_unprotected
 from daafl.clients.replies import Sign, assignment_of, reportable, telemetry, training_reply
 from daafl.clients.security import KeysOf
@@ -115,28 +116,14 @@ def client_app(
     store = NodeStore(node_store) if node_store is not None else None
     node = _Node(task, store, sensors, keys, private, altering(mods) if secure else ())
     app = ClientApp(mods=list(mods) if private is None else [declining, *mods])
-    if keys is not None and isinstance(secure, MaskedSums):
-        answer_masked(
-            app,
-            secure,
-            keys,
-            do=node.worked,
-            layout=lambda: node.layout,
-            store=node.store,
-            sensors=sensors,
-        )
-    elif keys is not None and isinstance(secure, EncryptedSums):
-        answer_encrypted(
-            app,
-            secure,
-            keys,
-            do=node.worked,
-            layout=lambda: node.layout,
-            store=node.store,
-            sensors=sensors,
-        )
-    else:
+    if keys is None or not isinstance(secure, MaskedSums | EncryptedSums):
         app.train()(node.train)
+    else:
+        parts = NodeParts(keys, node.worked, lambda: node.layout, store, sensors)
+        if isinstance(secure, MaskedSums):
+            answer_masked(app, secure, parts)
+        else:
+            answer_encrypted(app, secure, parts)
     app.evaluate()(node.evaluate)
     app.query(QUERY_PROBE.removeprefix("query."))(node.probe)
     app.query(QUERY_VOTE.removeprefix("query."))(node.vote)

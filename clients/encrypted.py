@@ -7,7 +7,6 @@ a node that restarts takes part again when the next key is dealt.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -16,11 +15,10 @@ from flwr.clientapp import ClientApp
 
 from daafl.clients.contributing import contributed
 from daafl.clients.identity import identity
-from daafl.clients.masked import Do
 from daafl.clients.memory import next_sequence
+from daafl.clients.parts import NodeParts
 from daafl.clients.replies import telemetry
-from daafl.clients.security import KeysOf
-from daafl.clients.sensors import Sensors, measured
+from daafl.clients.sensors import measured
 from daafl.clients.summing import (
     Latest,
     array_bytes,
@@ -28,12 +26,10 @@ from daafl.clients.summing import (
     record_of,
     reply_of,
     unit_of,
-    work_found,
 )
 from daafl.errors import MessageError
 from daafl.flower import config_record, record_dict
 from daafl.learning.assigned import assigned_key
-from daafl.learning.layout import Layout
 from daafl.learning.slices import slices
 from daafl.messages import (
     ARRAYS,
@@ -71,8 +67,7 @@ from daafl.secure.he.suspension import (
 from daafl.secure.he.terms import EpochTerms, SumTerms
 from daafl.secure.masked_vectors import bytes_of, words_of
 from daafl.secure.settings import EncryptedSums
-from daafl.secure.work import bytes_hash
-from daafl.store.node_store import NodeStore
+from daafl.secure.work import bytes_hash, work_hash
 
 _MEMBER: Final = f"{VOLATILE}he-member"
 _KEY: Final = f"{VOLATILE}he-key."  # followed by the branch
@@ -82,34 +77,19 @@ _SUMS: Final = Latest("daafl.he-sums")  # the last sum that a vector was encrypt
 _ROUNDING_STREAM: Final = 11  # keeps these draws apart from those of the training
 
 
-def answer_encrypted(
-    app: ClientApp,
-    settings: EncryptedSums,
-    keys: KeysOf,
-    *,
-    do: Do,
-    layout: Callable[[], Layout],
-    store: NodeStore | None,
-    sensors: Sensors,
-) -> None:
+def answer_encrypted(app: ClientApp, settings: EncryptedSums, parts: NodeParts) -> None:
     """Let an app answer the questions of encrypted sums.
 
     Parameters
     ----------
     app
-        Gets five handlers.
-    settings, keys
-        What is asked of a sum, and the node's keys.
-    do
-        Trains the model in a message.
-    layout
-        Returns the layout of the node's model.
-    store
-        Durable memory of the node, if it has one.
-    sensors
-        What the node measures about itself.
+        Gets a handler for each question.
+    settings
+        What the node asks of a sum.
+    parts
+        The node.
     """
-    node = _EncryptedNode(settings, keys, do, layout, store, sensors)
+    node = _EncryptedNode(settings, parts)
     app.query(QUERY_HE_KEYS.removeprefix("query."))(node.keys)
     app.query(QUERY_HE_DEAL.removeprefix("query."))(node.deal)
     app.train(TRAIN_ENCRYPTED.removeprefix("train."))(node.encrypted)
@@ -118,21 +98,13 @@ def answer_encrypted(
 
 
 class _EncryptedNode:
-    def __init__(
-        self,
-        settings: EncryptedSums,
-        keys: KeysOf,
-        do: Do,
-        layout: Callable[[], Layout],
-        store: NodeStore | None,
-        sensors: Sensors,
-    ) -> None:
+    def __init__(self, settings: EncryptedSums, parts: NodeParts) -> None:
         self._settings = settings
-        self._keys = keys
-        self._do = do
-        self._layout = layout
-        self._store = store
-        self._sensors = sensors
+        self._keys = parts.keys
+        self._do = parts.do
+        self._layout = parts.layout
+        self._store = parts.store
+        self._sensors = parts.sensors
 
     def keys(self, message: Message, context: Context) -> Message:
         """Return a fresh public key, for the box of a key that will be dealt."""
@@ -180,7 +152,7 @@ class _EncryptedNode:
             round=assignment.version,
             attempt=attempt,
             model_hash=bytes_hash(work.received.packed.data),
-            plan_hash=work_found(assignment, unit, repr(self._settings)),
+            plan_hash=work_hash(assignment, unit, repr(self._settings)),
         )
         _SUMS.note(context, assignment.branch, assignment.version, attempt)
         node = SumNode(

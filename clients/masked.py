@@ -9,7 +9,6 @@ next session only.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -20,8 +19,8 @@ from flwr.clientapp import ClientApp
 from daafl.clients.contributing import clip_bound, contributed
 from daafl.clients.identity import identity
 from daafl.clients.memory import next_sequence
-from daafl.clients.security import KeysOf
-from daafl.clients.sensors import Sensors, measured
+from daafl.clients.parts import NodeParts
+from daafl.clients.sensors import measured
 from daafl.clients.summing import (
     Latest,
     check_federation,
@@ -29,14 +28,11 @@ from daafl.clients.summing import (
     reply_of,
     seed_of,
     unit_of,
-    work_found,
 )
 from daafl.clients.waiting import Vector
-from daafl.clients.work import Work
 from daafl.errors import MessageError
 from daafl.flower import config_record, record_dict
 from daafl.learning.assigned import assigned_key
-from daafl.learning.layout import Layout
 from daafl.messages import (
     ARRAYS,
     ATTEMPT,
@@ -70,8 +66,7 @@ from daafl.secure.protocol import Node
 from daafl.secure.settings import MaskedSums
 from daafl.secure.suspension import resumed, suspended
 from daafl.secure.terms import Terms
-from daafl.secure.work import bytes_hash
-from daafl.store.node_store import NodeStore
+from daafl.secure.work import bytes_hash, work_hash
 
 if TYPE_CHECKING:
     from daafl.secure.norm_bound import NormBound
@@ -79,38 +74,22 @@ if TYPE_CHECKING:
 _SESSION: Final = f"{VOLATILE}masked-session"
 _LATEST: Final = Latest("daafl.masked")  # the last session in which a vector was sent, by branch
 
-Do = Callable[[Message, Context], Work]
 T = TypeVar("T", Cohort, Delivery, Survivors, Confirmations)
 
 
-def answer_masked(
-    app: ClientApp,
-    settings: MaskedSums,
-    keys: KeysOf,
-    *,
-    do: Do,
-    layout: Callable[[], Layout],
-    store: NodeStore | None,
-    sensors: Sensors,
-) -> None:
+def answer_masked(app: ClientApp, settings: MaskedSums, parts: NodeParts) -> None:
     """Let an app answer the questions of masked sums.
 
     Parameters
     ----------
     app
         Gets a handler for each question.
-    settings, keys
-        What is asked of a sum, and the node's keys.
-    do
-        Trains the model in a message.
-    layout
-        Returns the layout of the node's model.
-    store
-        Durable memory of the node, if it has one.
-    sensors
-        What the node measures about itself.
+    settings
+        What the node asks of a sum.
+    parts
+        The node.
     """
-    node = _MaskedNode(settings, keys, do, layout, store, sensors)
+    node = _MaskedNode(settings, parts)
     app.query(QUERY_KEYS.removeprefix("query."))(node.keys)
     app.query(QUERY_SHARES.removeprefix("query."))(node.shares)
     if settings.norm_bound is not None:
@@ -121,21 +100,13 @@ def answer_masked(
 
 
 class _MaskedNode:
-    def __init__(
-        self,
-        settings: MaskedSums,
-        keys: KeysOf,
-        do: Do,
-        layout: Callable[[], Layout],
-        store: NodeStore | None,
-        sensors: Sensors,
-    ) -> None:
+    def __init__(self, settings: MaskedSums, parts: NodeParts) -> None:
         self._settings = settings
-        self._keys = keys
-        self._do = do
-        self._layout = layout
-        self._store = store
-        self._sensors = sensors
+        self._keys = parts.keys
+        self._do = parts.do
+        self._layout = parts.layout
+        self._store = parts.store
+        self._sensors = parts.sensors
 
     def keys(self, message: Message, context: Context) -> Message:
         """Begin a session and return two fresh public keys."""
@@ -234,7 +205,7 @@ class _MaskedNode:
         start_s = time.perf_counter()
         terms, unit = node.terms, unit_of(message)
         assignment = Assignment.from_record(record_of(message, CONFIG))
-        found = work_found(assignment, unit, repr(self._settings))
+        found = work_hash(assignment, unit, repr(self._settings))
         asked = (assignment.branch, assignment.version, found)
         if asked != (terms.branch, terms.round, terms.plan_hash):
             raise MessageError("plan", "the work is not what the session was opened for")

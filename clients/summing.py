@@ -15,7 +15,6 @@ from daafl.messages import ARRAYS, MAX_COUNT, SECURE, SEED, SUMMING, UNIT, Assig
 from daafl.secure.fields import Fields
 from daafl.secure.hidden import SEED_BYTES
 from daafl.secure.messages import Plain
-from daafl.secure.work import work_hash
 
 
 @dataclass(frozen=True)
@@ -119,16 +118,3 @@ def check_federation(assignment: Assignment, federation: str, layout: Layout) ->
             f"the coordinator's model has layout {assignment.layout}, this node's has "
             f"{layout.digest}",
         )
-
-
-def work_found(assignment: Assignment, unit: int, rules: str) -> bytes:
-    """Return the digest of what is asked of this node; see `daafl.secure.work.work_hash`."""
-    return work_hash(
-        plan_hash=assignment.plan_hash,
-        lr=assignment.lr,
-        local_steps=assignment.local_steps,
-        batch_size=assignment.batch_size,
-        settings=assignment.settings,
-        unit=unit,
-        rules=rules,
-    )

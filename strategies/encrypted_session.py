@@ -17,7 +17,6 @@ lost, another is asked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -25,7 +24,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from daafl.decoding import decoded
 from daafl.errors import DataError, FederationError, MessageError
 from daafl.flower import config_record, record_dict
-from daafl.learning.layout import Layout, Packed
 from daafl.learning.slices import slices
 from daafl.messages import (
     ARRAYS,
@@ -61,15 +59,15 @@ from daafl.secure.he.terms import EpochTerms, KeyGroup, SumTerms
 from daafl.secure.identity import SIGNATURE_BYTES
 from daafl.secure.masked_vectors import read_sum
 from daafl.secure.messages import Confirmation
-from daafl.secure.roster import Roster
 from daafl.secure.settings import EncryptedSums
-from daafl.secure.work import bytes_hash
+from daafl.secure.work import bytes_hash, work_hash
 from daafl.strategies.exchange import Member
 from daafl.strategies.secure_session import (
     MOST_BESIDE,
     GroupSum,
     Question,
     Questions,
+    Round,
     arrays_of,
     check_names,
     check_work,
@@ -79,7 +77,6 @@ from daafl.strategies.secure_session import (
     to_all,
     unit_of,
     values_of,
-    work_asked,
 )
 
 Phase = KeyAdvertisements | Dealing | Inputs | Confirming | Decrypting
@@ -110,36 +107,6 @@ class GroupKeys:
         self._held.pop(branch, None)
 
 
-@dataclass(frozen=True, eq=False)
-class EncryptedRound:
-    """What the sessions of one cohort have in common.
-
-    Parameters
-    ----------
-    roster, settings
-        Who belongs to the federation, and what is asked of a sum.
-    layout, packed
-        The model that is sent, with its layout.
-    model
-        The record in which it travels.
-    attempt
-        When the round began, in ms since 1970.
-    keys
-        Who holds which key.
-    claim
-        Guarantee that every update must come with; ``None`` for none.
-    """
-
-    roster: Roster
-    settings: EncryptedSums
-    layout: Layout
-    packed: Packed = field(repr=False)
-    model: ArrayRecord = field(repr=False)
-    attempt: int
-    keys: GroupKeys
-    claim: str | None = None
-
-
 class EncryptedSession:
     """The coordinator's side of an encrypted sum over one group.
 
@@ -147,23 +114,36 @@ class EncryptedSession:
     ----------
     around
         The round.
+    settings
+        What is asked of a sum.
+    keys
+        Who holds which key.
     members
         The group.
     """
 
-    def __init__(self, around: EncryptedRound, members: Sequence[Member]) -> None:
+    def __init__(
+        self,
+        around: Round,
+        settings: EncryptedSums,
+        members: Sequence[Member],
+        *,
+        keys: GroupKeys,
+    ) -> None:
         self._round = around
+        self._settings = settings
+        self._group_keys = keys
         self._members = {member.ticket.node: member for member in members}
         self._unit = unit_of(members)
         self._some = members[0].assignment
         # One epoch for each key: the round in which it was asked for.
         terms = EpochTerms(around.roster, self._some.branch, around.attempt)
         version = self._some.version
-        group = around.keys.usable(around.settings, terms, tuple(self._members), version)
+        group = self._group_keys.usable(self._settings, terms, tuple(self._members), version)
         self._boxes: dict[int, KeyBox] = {}
         self._phase: Phase
         if group is None:
-            minimum = around.settings.min_nodes
+            minimum = self._settings.min_nodes
             self._phase = KeyAdvertisements(terms, min_members=minimum)
             self._epoch = terms.epoch
         else:
@@ -208,7 +188,7 @@ class EncryptedSession:
         try:
             return self._next()
         except FederationError:
-            self._round.keys.forget(self._some.branch)
+            self._group_keys.forget(self._some.branch)
             raise
 
     def _next(self) -> Questions | GroupSum:
@@ -227,7 +207,7 @@ class EncryptedSession:
                 }
             case Dealing() as phase:
                 group, self._boxes = phase.close()
-                self._round.keys.note(group, self._some.version)
+                self._group_keys.note(group, self._some.version)
                 self._begin(group)
                 return self._trainings()
             case Inputs() as phase:
@@ -235,7 +215,7 @@ class EncryptedSession:
                 if not frozenset(self._members) & frozenset(phase.terms.group.members) <= frozenset(
                     listed.nodes
                 ):
-                    self._round.keys.forget(self._some.branch)
+                    self._group_keys.forget(self._some.branch)
                 return to_all(listed.nodes, QUERY_HE_CONFIRM, listed.to_dict())
             case Confirming() as phase:
                 self._phase = phase.close()
@@ -246,15 +226,15 @@ class EncryptedSession:
     def _begin(self, group: KeyGroup) -> None:
         around, some = self._round, self._some
         self._epoch = group.terms.epoch
-        terms = around.settings.terms(
+        terms = self._settings.terms(
             group,
             slices(around.layout),
             round=some.version,
             attempt=around.attempt,
             model_hash=bytes_hash(around.packed.data),
-            plan_hash=work_asked(some, self._unit, repr(around.settings)),
+            plan_hash=work_hash(some, self._unit, repr(self._settings)),
         )
-        self._phase = Inputs(terms, num_decryptors=around.settings.num_decryptors)
+        self._phase = Inputs(terms, num_decryptors=self._settings.num_decryptors)
 
     def _trainings(self) -> Questions:
         """Return the model for every member, with its box where a key was dealt."""
@@ -299,7 +279,7 @@ class EncryptedSession:
 
     def _summed(self, phase: Decrypting) -> GroupSum:
         total = phase.close()
-        quantiser = self._round.settings.quantiser(len(phase.terms.group.members))
+        quantiser = self._settings.quantiser(len(phase.terms.group.members))
         try:
             found = read_sum(total.words, len(total.nodes), quantiser, self._unit)
         except DataError as error:

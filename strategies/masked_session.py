@@ -17,7 +17,6 @@ vector comes with its proof once every node is bound to its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
@@ -25,7 +24,6 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from daafl.decoding import decoded
 from daafl.errors import DataError, FederationError
 from daafl.flower import config_record, record_dict
-from daafl.learning.layout import Layout, Packed
 from daafl.messages import (
     ARRAYS,
     ATTEMPT,
@@ -60,12 +58,11 @@ from daafl.secure.messages import (
     SealedShares,
 )
 from daafl.secure.norm_bound import NormBound
-from daafl.secure.roster import Roster
 from daafl.secure.server import Advertisements, Confirming, Inputs, Shares
 from daafl.secure.settings import MaskedSums
 from daafl.secure.terms import Terms
 from daafl.secure.unmasking import Revealing
-from daafl.secure.work import bytes_hash
+from daafl.secure.work import bytes_hash, work_hash
 from daafl.strategies.exchange import Member
 from daafl.strategies.norm_checks import Committing, Proving
 from daafl.strategies.secure_session import (
@@ -73,6 +70,7 @@ from daafl.strategies.secure_session import (
     GroupSum,
     Question,
     Questions,
+    Round,
     arrays_of,
     check_names,
     check_work,
@@ -82,37 +80,9 @@ from daafl.strategies.secure_session import (
     to_all,
     unit_of,
     values_of,
-    work_asked,
 )
 
 Phase = Advertisements | Shares | Committing | Inputs | Confirming | Revealing
-
-
-@dataclass(frozen=True, eq=False)
-class Round:
-    """What the sessions of one cohort have in common.
-
-    Parameters
-    ----------
-    roster, settings
-        Who belongs to the federation, and what is asked of a sum.
-    layout, packed
-        The model that is sent, with its layout.
-    model
-        The record in which it travels.
-    attempt
-        When the round began, in ms since 1970.
-    claim
-        Guarantee that every update must come with; ``None`` for none.
-    """
-
-    roster: Roster
-    settings: MaskedSums
-    layout: Layout
-    packed: Packed = field(repr=False)
-    model: ArrayRecord = field(repr=False)
-    attempt: int
-    claim: str | None = None
 
 
 class MaskedSession:
@@ -122,16 +92,19 @@ class MaskedSession:
     ----------
     around
         The round.
+    settings
+        What is asked of a sum.
     members
         The group.
     """
 
-    def __init__(self, around: Round, members: Sequence[Member]) -> None:
+    def __init__(self, around: Round, settings: MaskedSums, members: Sequence[Member]) -> None:
         self._round = around
+        self._settings = settings
         self._members = {member.ticket.node: member for member in members}
         self._unit = unit_of(members)
         some = members[0].assignment
-        self._bound = _bound_of(around)
+        self._bound = _bound_of(around, settings)
         self._proving: Proving | None = None
         length = HEADER_SLOTS + around.layout.num_parameters
         self._terms = Terms(
@@ -140,9 +113,9 @@ class MaskedSession:
             round=some.version,
             attempt=around.attempt,
             model_hash=bytes_hash(around.packed.data),
-            plan_hash=work_asked(some, self._unit, repr(around.settings)),
+            plan_hash=work_hash(some, self._unit, repr(self._settings)),
             length=length if self._bound is None else self._bound.num_words,
-            policy=around.settings.policy,
+            policy=self._settings.policy,
         )
         self._phase: Phase = Advertisements(self._terms)
 
@@ -268,7 +241,7 @@ class MaskedSession:
 
     def _summed(self, phase: Revealing) -> GroupSum:
         masked = phase.close()
-        quantiser = self._round.settings.quantiser(len(phase.group.members))
+        quantiser = self._settings.quantiser(len(phase.group.members))
         words = masked.words
         if self._proving is not None:
             self._proving.check_sum(masked, quantiser)
@@ -280,8 +253,8 @@ class MaskedSession:
         return GroupSum(masked.nodes, found.mean, found.header, masked.wrong_holders)
 
 
-def _bound_of(around: Round) -> NormBound | None:
+def _bound_of(around: Round, settings: MaskedSums) -> NormBound | None:
     """Return what nodes prove; ``None`` where they prove nothing."""
-    if around.settings.norm_bound is None:
+    if settings.norm_bound is None:
         return None
-    return NormBound(around.settings, around.layout.num_parameters)
+    return NormBound(settings, around.layout.num_parameters)

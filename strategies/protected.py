@@ -13,14 +13,14 @@ from daafl.secure.graph import chosen
 from daafl.secure.roster import Roster
 from daafl.secure.settings import EncryptedSums, MaskedSums, Security
 from daafl.strategies.clock import Clock
-from daafl.strategies.encrypted_session import EncryptedRound, EncryptedSession, GroupKeys
+from daafl.strategies.encrypted_session import EncryptedSession, GroupKeys
 from daafl.strategies.exchange import Exchange, Member, PlainExchange
-from daafl.strategies.masked_session import MaskedSession, Round
+from daafl.strategies.masked_session import MaskedSession
 from daafl.strategies.pacing import NO_DEADLINE_S, Pacing
 from daafl.strategies.regime import Offer
 from daafl.strategies.schedule import Override
 from daafl.strategies.secure_exchange import SecureExchange
-from daafl.strategies.secure_session import Session
+from daafl.strategies.secure_session import Round, Session
 
 _HIDDEN: Offer = SecureExchange.offers
 
@@ -82,13 +82,10 @@ def protected_exchange(
     def make_session(
         members: Sequence[Member], packed: Packed, model: ArrayRecord, attempt: int
     ) -> Session:
+        around = Round(roster, layout, packed, model, attempt, claim)
         if isinstance(settings, EncryptedSums):
-            return EncryptedSession(
-                EncryptedRound(roster, settings, layout, packed, model, attempt, held, claim),
-                members,
-            )
-        around = Round(roster, settings, layout, packed, model, attempt, claim)
-        return MaskedSession(around, members)
+            return EncryptedSession(around, settings, members, keys=held)
+        return MaskedSession(around, settings, members)
 
     return SecureExchange(
         layout,

@@ -12,10 +12,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from daafl.errors import MessageError
 from daafl.flower import config_record
-from daafl.messages import ENVELOPE, SECURE, USERS_ALIKE, Assignment, Envelope
+from daafl.learning.layout import Layout, Packed
+from daafl.messages import ENVELOPE, SECURE, USERS_ALIKE, Envelope
 from daafl.secure.header import HeaderSum
 from daafl.secure.messages import Plain
-from daafl.secure.work import work_hash
+from daafl.secure.roster import Roster
 from daafl.strategies.exchange import Member
 from daafl.strategies.validation import check_envelope, check_telemetry
 
@@ -54,6 +55,32 @@ class GroupSum:
 
 Questions = Mapping[int, Question]
 """By node."""
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What the sessions of one cohort have in common.
+
+    Parameters
+    ----------
+    roster
+        Who belongs to the federation.
+    layout, packed
+        The model that is sent, with its layout.
+    model
+        The record in which it travels.
+    attempt
+        When the round began, in ms since 1970.
+    claim
+        Guarantee that every update must come with; ``None`` for none.
+    """
+
+    roster: Roster
+    layout: Layout
+    packed: Packed = field(repr=False)
+    model: ArrayRecord = field(repr=False)
+    attempt: int
+    claim: str | None = None
 
 
 class Session(Protocol):
@@ -119,19 +146,6 @@ def unit_of(members: Sequence[Member]) -> int:
     if members[0].assignment.settings.get(USERS_ALIKE) is True:
         return 1
     return max(1, *(member.ticket.num_examples for member in members))
-
-
-def work_asked(assignment: Assignment, unit: int, rules: str) -> bytes:
-    """Return the digest of what is asked of a node; see `daafl.secure.work.work_hash`."""
-    return work_hash(
-        plan_hash=assignment.plan_hash,
-        lr=assignment.lr,
-        local_steps=assignment.local_steps,
-        batch_size=assignment.batch_size,
-        settings=assignment.settings,
-        unit=unit,
-        rules=rules,
-    )
 
 
 def check_work(content: RecordDict, member: Member, claim: str | None) -> None:

@@ -3,7 +3,7 @@
 from daafl.secure.graph import Degree, Policy, chosen
 from daafl.secure.header import Header, HeaderSum
 from daafl.secure.hidden import Secret
-from daafl.secure.identity import Freshness, Identity, Statement
+from daafl.secure.identity import Identity, Statement
 from daafl.secure.protocol import Node
 from daafl.secure.quantisation import Quantiser
 from daafl.secure.roster import Roster, SignedRoster
@@ -14,7 +14,6 @@ from daafl.secure.unmasking import MaskedSum
 __all__ = [
     "Advertisements",
     "Degree",
-    "Freshness",
     "Header",
     "HeaderSum",
     "Identity",

@@ -2,12 +2,11 @@
 
 A signature covers everything that gives an update its meaning: federation, branch, round, the model
 it started from, the plan in force, the node, its sequence number and the content. An update signed
-for one of them verifies for no other; `Freshness` refuses one that was used before or overtaken.
+for one of them verifies for no other. The coordinator takes no update twice or out of order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final
 
@@ -140,59 +139,3 @@ class Statement:
                 f"node {self.node} did not sign this update for round {self.round}, this model, "
                 "plan and content",
             )
-
-
-@dataclass(frozen=True)
-class Freshness:
-    """The last statement accepted of each node on each branch.
-
-    Parameters
-    ----------
-    last
-        Sequence and round by branch and node.
-    """
-
-    last: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
-
-    def accepted(self, statement: Statement) -> Freshness:
-        """Return the state after ``statement``.
-
-        Raises
-        ------
-        MessageError
-            ``replay`` if its sequence number was used, ``order`` if a later one was, or if its
-            round is older than one already answered.
-        """
-        key = (statement.branch, statement.node)
-        sequence, newest = self.last.get(key, (-1, -1))
-        if statement.sequence == sequence:
-            raise MessageError("replay", f"update {sequence} of node {statement.node} was used")
-        if statement.sequence < sequence or statement.round < newest:
-            raise MessageError(
-                "order",
-                f"update {statement.sequence} of node {statement.node} for round "
-                f"{statement.round} comes after update {sequence} for round {newest}",
-            )
-        return Freshness({**self.last, key: (statement.sequence, statement.round)})
-
-    def to_json(self) -> list[list[int | str]]:
-        """Return it as rows of branch, node, sequence and round."""
-        return [[branch, node, *seen] for (branch, node), seen in self.last.items()]
-
-    @classmethod
-    def from_json(cls, rows: object) -> Freshness:
-        """Return what `to_json` described.
-
-        Raises
-        ------
-        MessageError
-            If it did not.
-        """
-        last: dict[tuple[str, int], tuple[int, int]] = {}
-        for row in rows if isinstance(rows, Sequence) else [rows]:
-            match row:
-                case [str(branch), int(node), int(sequence), int(newest)]:
-                    last[branch, node] = (sequence, newest)
-                case _:
-                    raise MessageError("state", "a row is not branch, node, sequence and round")
-        return cls(last)

@@ -6,28 +6,19 @@ the sum. So the work is part of the terms that every key and signature of a sess
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import sha256
 
+from daafl.messages import Assignment
 from daafl.secure.encoding import digest
 
 
-def work_hash(
-    *,
-    plan_hash: str,
-    lr: float,
-    local_steps: int,
-    batch_size: int,
-    settings: Mapping[str, bool | int | float | str],
-    unit: int,
-    rules: str,
-) -> bytes:
+def work_hash(assignment: Assignment, unit: int, rules: str) -> bytes:
     """Return the SHA-256 digest of what is asked of every member of a sum.
 
     Parameters
     ----------
-    plan_hash, lr, local_steps, batch_size, settings
-        As in `daafl.messages.Assignment`.
+    assignment
+        As it goes to a member; ticket, draw and seed are a member's own.
     unit
         Examples that weigh 1.
     rules
@@ -35,11 +26,11 @@ def work_hash(
     """
     return digest(
         "work",
-        plan_hash,
-        repr(float(lr)),
-        local_steps,
-        batch_size,
-        repr(sorted((key, repr(value)) for key, value in settings.items())),
+        assignment.plan_hash,
+        repr(float(assignment.lr)),
+        assignment.local_steps,
+        assignment.batch_size,
+        repr(sorted((key, repr(value)) for key, value in assignment.settings.items())),
         unit,
         rules,
     )

@@ -28,7 +28,6 @@ from hypothesis import strategies as st
 from daafl.errors import ConfigError, DaaflError, DataError, MessageError
 from daafl.secure import (
     Advertisements,
-    Freshness,
     HeaderSum,
     Identity,
     Node,
@@ -226,9 +225,6 @@ PARSERS: Final[dict[str, Parser]] = {
     "share": Parser(shamir.share_to_bytes(7), share, (DataError,), shamir.share_to_bytes),
     "signature": Parser(IDENTITY.public + IDENTITY.sign(b"content") + b"content", signature),
     "statement": Parser({e.name: getattr(STATEMENT, e.name) for e in fields(Statement)}, statement),
-    "freshness": Parser(
-        Freshness().accepted(STATEMENT).to_json(), Freshness.from_json, write=Freshness.to_json
-    ),
     "audit log": Parser(log_bytes(), file_reader(audit.verify), (audit.AuditError, ConfigError)),
     "session put aside": Parser(
         put_aside(),

@@ -6,11 +6,9 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from daafl.errors import MessageError
-from daafl.secure import Freshness, Identity, Secret, Statement
+from daafl.secure import Identity, Secret, Statement
 from daafl.secure.identity import is_signed_by
 
 STATEMENT = Statement("fed", "main", 3, 7, 11, b"m" * 32, b"p" * 32, b"c" * 32)
@@ -97,51 +95,3 @@ def test_an_identity_is_neither_shown_nor_pickled_nor_copied() -> None:
 
 def test_two_identities_are_never_the_same() -> None:
     assert len({Identity.new().public for _ in range(20)}) == 20
-
-
-def reason(state: Freshness, statement: Statement) -> str:
-    with pytest.raises(MessageError) as caught:
-        state.accepted(statement)
-    return caught.value.reason
-
-
-def test_used_and_overtaken_updates_are_refused() -> None:
-    state = Freshness().accepted(STATEMENT)
-    assert reason(state, STATEMENT) == "replay"
-    assert reason(state, replace(STATEMENT, round=4)) == "replay"
-    assert reason(state, replace(STATEMENT, sequence=10)) == "order"
-    assert reason(state, replace(STATEMENT, sequence=12, round=2)) == "order"
-    for fine in ({"sequence": 12}, {"sequence": 40, "round": 9}, {"node": 8}, {"branch": "b"}):
-        state.accepted(replace(STATEMENT, **fine))
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["a", "b"]),
-            st.integers(0, 2),
-            st.integers(0, 5),
-            st.integers(0, 5),
-        )
-    )
-)
-def test_what_was_accepted_once_never_is_again(steps: list[tuple[str, int, int, int]]) -> None:
-    state, used = Freshness(), set()
-    for branch, node, sequence, round_ in steps:
-        one = replace(STATEMENT, branch=branch, node=node, sequence=sequence, round=round_)
-        try:
-            state = state.accepted(one)
-        except MessageError:
-            continue
-        assert (branch, node, sequence) not in used
-        used.add((branch, node, sequence))
-        assert Freshness.from_json(state.to_json()) == state
-
-
-@pytest.mark.parametrize(
-    "rows", [None, 3, "abc", [[1, 2, 3, 4]], [["a", 1, 2]], [["a", 1, 2, 3, 4]], [["a", "1", 2, 3]]]
-)
-def test_a_state_that_is_none_is_refused(rows: object) -> None:
-    with pytest.raises(MessageError) as caught:
-        Freshness.from_json(rows)
-    assert caught.value.reason == "state"
