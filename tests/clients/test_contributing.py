@@ -83,18 +83,7 @@ def test_a_bound_that_is_no_length_is_refused(bound: Any) -> None:
 def test_the_bound_is_part_of_what_all_members_agree_on() -> None:
     assignment = Assignment(settings={CLIP_BOUND: 2.5})
     other = dataclasses.replace(assignment, settings={CLIP_BOUND: 2.6})
-    hashes = {
-        work_hash(
-            plan_hash=one.plan_hash,
-            lr=one.lr,
-            local_steps=one.local_steps,
-            batch_size=one.batch_size,
-            settings=one.settings,
-            unit=1,
-            rules="",
-        )
-        for one in (assignment, other)
-    }
+    hashes = {work_hash(one, 1, "") for one in (assignment, other)}
     assert len(hashes) == 2
 
 
