@@ -134,17 +134,6 @@ class Budgets:
             return False
         return self._cost(together, budget) > budget.epsilon
 
-    def affordable_steps(self, account: str, coming: Release) -> int:
-        """Return how many of ``coming.steps`` an account has left, possibly none."""
-        low, high = 0, coming.steps
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.would_exceed(account, coming.times(middle)):
-                high = middle - 1
-            else:
-                low = middle
-        return low
-
     def spend(self, debit: Debit, *, is_replay: bool = False) -> None:
         """Debit an account; what is paid for may start when this returns.
 

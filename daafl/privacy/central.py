@@ -6,14 +6,12 @@ clipped to a bound, is divided by the expected number of users ``q * n``, not by
 that one user changes the sum by at most the bound and nothing else.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from daafl.errors import ConfigError
-from daafl.privacy.clipping import clipped
 from daafl.privacy.gaussian import Doubles, noised
 from daafl.privacy.keystream import Keystream
 
@@ -48,23 +46,6 @@ def noised_mean(
     )
     released /= expected_users
     return released
-
-
-def clipped_sum(
-    updates: Iterable[npt.NDArray[np.floating[Any]]], bound: float, num_coordinates: int
-) -> tuple[Doubles, int, int]:
-    """Return the sum of clipped updates, how many were within the bound, and how many there were.
-
-    The sum is taken in double precision in the order given; all users count the same.
-    """
-    total = np.zeros(num_coordinates)
-    num_within = num_users = 0
-    for update in updates:
-        short, is_within = clipped(update, bound)
-        total += short
-        num_within += is_within
-        num_users += 1
-    return total, num_within, num_users
 
 
 def noised_average(

@@ -19,7 +19,6 @@ from daafl.privacy.keystream import Keystream
 from daafl.privacy.local import LocalRandomiser
 from daafl.privacy.per_example import clipped_sums as clipped_by_vmap
 from daafl.privacy.release import Release
-from daafl.privacy.scalars import PrivateMean
 
 LOSS = functional.cross_entropy
 
@@ -184,11 +183,3 @@ def test_local_noise_is_scaled_to_twice_the_bound():
     released = randomiser.randomised(update, Keystream.seeded("local"))
     assert released.std() == pytest.approx(3.0, rel=0.02)
     assert randomiser.release == Release(3.0)
-
-
-def test_a_private_mean_is_near_the_mean_and_within_limits():
-    mean = PrivateMean(0.0, 10.0, noise_multiplier=1.0)
-    values = np.array([1.0, 3.0, 50.0, np.nan] * 1000)
-    # Clipped: 1, 3, 10, 10, so 6; noise 5 over 4000 examples.
-    assert mean.of(values, Keystream.seeded("mean")) == pytest.approx(6.0, abs=0.01)
-    assert 0.0 <= PrivateMean(0.0, 1.0, 1e4).of(np.ones(1), Keystream.fresh()) <= 1.0

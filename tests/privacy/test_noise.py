@@ -18,7 +18,6 @@ from daafl.privacy.dpsgd import PrivateGradients, SampleLevel
 from daafl.privacy.gaussian import deviation_of, grid_step, noised, standard_normal
 from daafl.privacy.keystream import BLOCK_WORDS, Keystream, keystream_for, poisson_sample
 from daafl.privacy.local import LocalRandomiser
-from daafl.privacy.scalars import PrivateMean
 
 
 def test_words_are_the_aes_256_ctr_keystream():
@@ -142,7 +141,6 @@ def all_paths(stream):
         *(gradient.flatten().numpy() for gradient in gradients),
         noised_mean(np.zeros(3), **means, keystream=stream),
         LocalRandomiser(1.0, 1.0).randomised(np.ones(3, np.float32), stream),
-        np.array([PrivateMean(-1.0, 1.0, 0.01).of(np.zeros(5), stream)]),
         np.array([AdaptiveClip().share_within(3, 5, expected=5.0, keystream=stream)]),
     ]
 

@@ -34,7 +34,6 @@ from daafl.privacy.guarantee import LocalPrivacy, SamplePrivacy
 from daafl.privacy.keystream import Keystream
 from daafl.privacy.local import LocalRandomiser
 from daafl.privacy.release import Release
-from daafl.privacy.scalars import PrivateMean
 from daafl.simulation import InProcessGrid
 
 NOISE = SamplePrivacy(epsilon=8.0, noise_multiplier=1.0)
@@ -191,7 +190,6 @@ def test_no_private_path_draws_from_other_generators(tmp_path, monkeypatch):
         sent, [PrivateMember(Member(own, work, 0), level, Keystream.fresh()) for own in data]
     )
     LocalRandomiser(1.0, 1.0).randomised(np.zeros(10), Keystream.fresh())
-    PrivateMean(0.0, 1.0, 1.0).of(np.zeros(10), Keystream.fresh())
     assert len(rows) == 3
     with pytest.raises(AssertionError, match="not the keystream"):
         torch.randn(1)
