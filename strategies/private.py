@@ -23,7 +23,7 @@ from daafl.autonomy.plan import Value
 from daafl.errors import ConfigError, FederationError
 from daafl.learning.layout import Layout, Packed, Vector
 from daafl.learning.update import Update
-from daafl.messages import CLIP_BOUND, COHORT_NODE, TRAIN_LOSS, USERS_ALIKE
+from daafl.messages import CLIP_BOUND, COHORT_NODE, TRAIN_LOSS, USERS_ALIKE, WITHIN_CLIP
 from daafl.observability.events import PrivacySpent, RunSummary
 from daafl.privacy.central import noised_average, noised_mean
 from daafl.privacy.clipping import clipped
@@ -33,7 +33,6 @@ from daafl.store.tree import Tree
 from daafl.strategies.monitor import StepFacts
 from daafl.strategies.optimizer import Needs, ServerOptimizer
 
-WITHIN_CLIP: Final = "within-clip-fraction"
 """Metric of a sum over members that clip: the share of them whose update was within the bound."""
 
 _CLIPPING_ERROR: Final = 2.0**-20  # of the norm, where an update is clipped in single precision

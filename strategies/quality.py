@@ -14,7 +14,7 @@ import numpy as np
 from daafl.learning.layout import Vector
 from daafl.learning.update import Update
 from daafl.loops.group_quality import BOUND
-from daafl.messages import COHORT_NODE
+from daafl.messages import COHORT_NODE, WITHIN_CLIP
 from daafl.observability.events import Flag, Vote
 from daafl.strategies.branch import Branch, Buffered
 from daafl.strategies.collecting import Tally
@@ -28,7 +28,6 @@ from daafl.strategies.group_screening import (
 )
 from daafl.strategies.monitor import StepFacts
 from daafl.strategies.screening import Evidence, Examiner, Verdict, screened
-from daafl.strategies.secure_exchange import WITHIN_CLIP
 
 SCREENED_OUT: Final = "screened_out"  # how a step's counts call the updates left out
 

@@ -23,7 +23,7 @@ from flwr.app import ArrayRecord
 from daafl.errors import FederationError, MessageError
 from daafl.learning.layout import Layout, Packed
 from daafl.learning.update import Update
-from daafl.messages import NUM_EXAMPLES, TRAIN_LOSS
+from daafl.messages import NUM_EXAMPLES, SATURATED, TRAIN_LOSS, WITHIN_CLIP
 from daafl.secure.header import HeaderSum
 from daafl.store.tree import Tree
 from daafl.strategies.clock import Clock
@@ -37,8 +37,6 @@ from daafl.strategies.validation import Sent, checked_mean
 log: Final = logging.getLogger(__name__)
 
 SESSION_FAILED: Final = "secure_sum_failed"  # counted for each member of a group without a sum
-SATURATED: Final = "saturated-fraction"  # metric of a sum: share of the values that were cut
-WITHIN_CLIP: Final = "within-clip-fraction"  # metric: share of the nodes within the clip bound
 
 MakeSession = Callable[[Sequence[Member], Packed, ArrayRecord, int], Session]
 """Called with a group, the model, its record, and when the round began in ms since 1970."""

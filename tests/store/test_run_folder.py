@@ -115,7 +115,7 @@ def test_the_summary_has_the_documented_keys(written: Path) -> None:
     assert list(json.loads((written / "summary.json").read_text())) == [
         "status", "reason", "rounds", "final_accuracy", "final_loss", "best_accuracy", "seconds",
         "virtual_seconds", "bytes_up", "bytes_down", "epsilon", "delta", "decisions", "rollbacks",
-        "alarms", "flagged_nodes", "nodes", "seed", "version",
+        "alarms", "flagged_nodes", "nodes", "seed", "version", "privacy",
     ]  # fmt: skip
 
 

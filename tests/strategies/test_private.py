@@ -13,7 +13,7 @@ from daafl import flower
 from daafl.errors import BudgetError, ConfigError, FederationError, StoreError
 from daafl.learning.layout import Layout
 from daafl.learning.update import Update
-from daafl.messages import CLIP_BOUND, TRAIN_LOSS, USERS_ALIKE
+from daafl.messages import CLIP_BOUND, TRAIN_LOSS, USERS_ALIKE, WITHIN_CLIP
 from daafl.privacy.budget import FEDERATION
 from daafl.privacy.clipping import AdaptiveClip
 from daafl.privacy.keystream import Keystream
@@ -22,7 +22,7 @@ from daafl.privacy.release import Release
 from daafl.privacy.user_level import UserMechanism, UserPrivacy, UserSpending
 from daafl.strategies.flower_optimizer import FlowerOptimizer
 from daafl.strategies.optimizer import ServerOptimizer
-from daafl.strategies.private import WITHIN_CLIP, PrivateOptimizer
+from daafl.strategies.private import PrivateOptimizer
 from daafl.strategies.robust import CoordinateMedian, Krum
 
 LAYOUT = Layout.of({"w": np.zeros(4, np.float32)})
