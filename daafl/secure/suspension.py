@@ -98,9 +98,7 @@ def resumed(
         policy,
     )
     node = read.integer("node")
-    mask_key, share_key = (
-        Secret(read.data(name, KEY_BYTES)) for name in ("mask_key", "share_key")
-    )
+    mask_key, share_key = (Secret(read.data(name, KEY_BYTES)) for name in ("mask_key", "share_key"))
     keys = client.Keys(node, identity, mask_key, share_key)
     if phase == 0:
         signature = read.data("signature", SIGNATURE_BYTES)
