@@ -1,6 +1,7 @@
 """Whole runs whose coordinator sees sums only, or signed updates."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from daafl.reopening import last_checkpoint
 from daafl.secure import masks
 from daafl.secure.audit import verify
 from daafl.secure.hidden import Secret
+from daafl.secure.identity import Identity
 from daafl.secure.settings import MaskedSums, SignedUpdates
 from daafl.secure.simulated import SimulatedKeys
 from daafl.secure.trail import AUDIT
@@ -230,17 +232,32 @@ def leaves(tree: Any) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("is_kept", [False, True])
 def test_no_key_reaches_the_run_folder(
-    tmp_path: Path, nodes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, is_kept: bool
+    tmp_path: Path,
+    nodes: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_kept: bool,
 ) -> None:
-    made: list[bytes] = []
-    make = masks.new_private_key
+    made: list[bytes] = []  # every secret of the run, as it is drawn or derived
+    make, derive = masks.new_private_key, SimulatedKeys.identity
 
     def watched() -> Secret:
         key = make()
         made.append(key.reveal())
         return key
 
+    def drawn(count: int = 32) -> bytes:
+        made.append(os.urandom(count))
+        return made[-1]
+
+    def derived(self: SimulatedKeys, node: int) -> Identity:
+        found = derive(self, node)
+        made.append(found.secret().reveal())
+        return found
+
     monkeypatch.setattr("daafl.secure.masks.new_private_key", watched)
+    monkeypatch.setattr("secrets.token_bytes", drawn)
+    monkeypatch.setattr(SimulatedKeys, "identity", derived)
     if is_kept:  # the search itself must be able to find a key
         monkeypatch.setattr("daafl.simulation.snapshot.lasting", lambda state: state)
     folder, found = tmp_path / "run", set()
@@ -261,8 +278,10 @@ def test_no_key_reaches_the_run_folder(
         progress=Watcher(search),
     )
     search(None)
-    assert len(made) == 3 * 10 * 2
+    # Two keys and a seed of each node in each round, ten identities and what they come from.
+    assert len(set(made)) == 3 * 10 * 3 + 10 + 1
     assert bool(found) == is_kept
+    assert not any(key in caplog.text.encode() or key.hex() in caplog.text for key in made)
 
 
 @pytest.mark.parametrize(
