@@ -22,7 +22,8 @@ _ENCRYPTED = (
 )
 _NOT = (
     "Not protected: what the sums and the model themselves tell about data (that takes "
-    "differential privacy), who takes part, and how many examples each node says it holds."
+    "differential privacy), who takes part, how many examples each node says it holds, and the "
+    "losses with which single nodes answer probes and votes."
 )
 
 
