@@ -20,6 +20,7 @@ from daafl.clients.parts import NodeParts
 from daafl.clients.replies import telemetry
 from daafl.clients.sensors import measured
 from daafl.clients.summing import (
+    TRAINED,
     Latest,
     array_bytes,
     check_federation,
@@ -70,10 +71,10 @@ from daafl.secure.settings import EncryptedSums
 from daafl.secure.work import bytes_hash, work_hash
 
 _MEMBER: Final = f"{VOLATILE}he-member"
+_DEALT: Final = f"{VOLATILE}he-dealt"
 _KEY: Final = f"{VOLATILE}he-key."  # followed by the branch
 _SUM: Final = f"{VOLATILE}he-sum"
-_EPOCHS: Final = Latest("daafl.he-epochs")  # the last key that was asked for, by branch
-_SUMS: Final = Latest("daafl.he-sums")  # the last sum that a vector was encrypted for, by branch
+_EPOCHS: Final = Latest("daafl.he-epochs")  # the last key that was asked for
 _ROUNDING_STREAM: Final = 11  # keeps these draws apart from those of the training
 
 
@@ -114,15 +115,19 @@ class _EncryptedNode:
         asked.end()
         keys = self._keys(context)
         check_federation(assignment, keys.roster.federation, self._layout())
-        _EPOCHS.check_new(context, assignment.branch, epoch, 0)
+        _EPOCHS.check_new(context, epoch)
         terms = EpochTerms(keys.roster, assignment.branch, epoch)
         member = KeyMember.new(terms, identity(context).node, keys.identity)
-        _EPOCHS.note(context, assignment.branch, epoch, 0)
+        _EPOCHS.note(context, epoch)
+        context.state.pop(_DEALT, None)
         context.state[_MEMBER] = config_record(member_values(member))
         return reply_of(message, member.advertisement().to_dict())
 
     def deal(self, message: Message, context: Context) -> Message:
         """Return a new key for everybody who advertised, each in a box."""
+        if _DEALT in context.state:  # a second set of boxes would use their keys again
+            raise MessageError("phase", "this node has dealt a key for this epoch already")
+        context.state[_DEALT] = config_record({})
         cohort = KeyCohort.from_dict(dict(record_of(message, SECURE)))
         return reply_of(message, self._member(context).deal(cohort).to_dict())
 
@@ -136,7 +141,7 @@ class _EncryptedNode:
         assignment = Assignment.from_record(record_of(message, CONFIG))
         keys = self._keys(context)
         check_federation(assignment, keys.roster.federation, self._layout())
-        _SUMS.check_new(context, assignment.branch, assignment.version, attempt)
+        TRAINED.check_new(context, assignment.version, assignment.draw)
         held = self._dealt(message, context, assignment.branch)
         if held.group.terms.epoch != epoch:
             raise MessageError(
@@ -144,6 +149,7 @@ class _EncryptedNode:
                 f"the sum is under the key of epoch {epoch}, this node holds that of "
                 f"{held.group.terms.epoch}",
             )
+        TRAINED.note(context, assignment.version, assignment.draw)
         work = self._do(message, context)
         layout = self._layout()
         terms = self._settings.terms(
@@ -154,7 +160,6 @@ class _EncryptedNode:
             model_hash=bytes_hash(work.received.packed.data),
             plan_hash=work_hash(assignment, unit, repr(self._settings)),
         )
-        _SUMS.note(context, assignment.branch, assignment.version, attempt)
         node = SumNode(
             terms, work.who.node, keys.identity, held, processes=self._settings.processes
         )

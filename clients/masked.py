@@ -22,7 +22,7 @@ from daafl.clients.memory import next_sequence
 from daafl.clients.parts import NodeParts
 from daafl.clients.sensors import measured
 from daafl.clients.summing import (
-    Latest,
+    TRAINED,
     check_federation,
     record_of,
     reply_of,
@@ -72,7 +72,6 @@ if TYPE_CHECKING:
     from daafl.secure.norm_bound import NormBound
 
 _SESSION: Final = f"{VOLATILE}masked-session"
-_LATEST: Final = Latest("daafl.masked")  # the last session in which a vector was sent, by branch
 
 T = TypeVar("T", Cohort, Delivery, Survivors, Confirmations)
 
@@ -125,7 +124,8 @@ class _MaskedNode:
         )
         asked.end()
         check_federation(assignment, keys.roster.federation, self._layout())
-        _LATEST.check_new(context, terms.branch, terms.round, terms.attempt)
+        TRAINED.check_new(context, assignment.version, assignment.draw)
+        Vector.forget(context)
         node = Node(terms, who, keys.identity)
         reply = reply_of(message, node.advertisement.to_dict())
         self._put_aside(context, node)
@@ -144,10 +144,11 @@ class _MaskedNode:
 
         node = self._take_up(context)
         group, who = node.group, identity(context).node
+        Vector.check_none(context)
         vector = self._trained(message, context, node)
         quantiser = self._settings.quantiser(len(group.members))
         commitment, words = self._norm_bound.committed(vector.words, quantiser, group, who)
-        vector.put_aside(context, words, commitment)
+        vector.put_aside(context, group.session, words, commitment)
         self._put_aside(context, node)
         signed = self._keys(context).identity.sign(signed_commitment(group, who, commitment))
         return reply_of(message, {COMMITMENT: commitment, SIGNATURE: signed})
@@ -160,7 +161,7 @@ class _MaskedNode:
         if self._settings.norm_bound is None:
             vector = self._trained(message, context, node)
         else:
-            vector, commitment = Vector.taken_up(context)
+            vector, commitment = Vector.taken_up(context, node.group.session)
             proof = self._norm_bound.proof(
                 vector.words,
                 commitment,
@@ -203,16 +204,19 @@ class _MaskedNode:
     def _trained(self, message: Message, context: Context, node: Node) -> Vector:
         """Do the work that all members of the sum agreed on, and return the words it gives."""
         start_s = time.perf_counter()
+        if not node.is_unmasked:
+            raise MessageError("phase", "this node has sent its vector in this session")
         terms, unit = node.terms, unit_of(message)
         assignment = Assignment.from_record(record_of(message, CONFIG))
         found = work_hash(assignment, unit, repr(self._settings))
         asked = (assignment.branch, assignment.version, found)
         if asked != (terms.branch, terms.round, terms.plan_hash):
             raise MessageError("plan", "the work is not what the session was opened for")
+        TRAINED.check_new(context, assignment.version, assignment.draw)
+        TRAINED.note(context, assignment.version, assignment.draw)
         work = self._do(message, context)
         if bytes_hash(work.received.packed.data) != terms.model_hash:
             raise MessageError("model", "the model is not the one that the session was opened for")
-        _LATEST.note(context, terms.branch, terms.round, terms.attempt)
         contribution, rng = contributed(work, self._layout()), None
         if self._settings.norm_bound is not None:
             is_told = clip_bound(assignment) is not None

@@ -31,6 +31,7 @@ from daafl.privacy.ledger import Debit, Ledger
 from daafl.privacy.local import LocalRandomiser
 from daafl.privacy.release import Release
 from daafl.privacy.spending import ledger_folder
+from daafl.store.atomic import write_bytes
 
 LEDGERS: Final = "privacy"
 """Folder of the nodes' ledgers, in a node store or a run folder."""
@@ -139,13 +140,24 @@ class PrivateTraining:
         StoreError
             If its ledger is damaged or cannot be written; then nothing must be trained.
         """
+        marker = self._marker(node)
+        has_spent = has_spent or (marker is not None and marker.exists())
         seed = (assignment.seed, "node", node, assignment.version, assignment.draw)
         keystream = keystream_for(self.settings.rng, *seed, is_simulated=self._is_simulated)
         ledger = Ledger(ledger_folder(self._folder, node), must_exist=has_spent)
         budgets = Budgets(ledger, self.settings.budget)
         debit = Debit(node_account(node), _key(assignment), release)
         budgets.spend(debit, is_replay=not keystream.is_secret)
+        if marker is not None and not has_spent:
+            write_bytes(marker, b"")
         return keystream
+
+    def _marker(self, node: int) -> Path | None:
+        """Return the file outside the ledgers that tells that a real node has spent something.
+
+        A simulated node's state says so for as long as its run lasts.
+        """
+        return None if self._is_simulated else self._folder.parent / f"spent-node-{node}"
 
     def randomised(
         self,

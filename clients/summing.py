@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -16,10 +17,12 @@ from daafl.secure.fields import Fields
 from daafl.secure.hidden import SEED_BYTES
 from daafl.secure.messages import Plain
 
+_NEWEST: Final = "newest"
+
 
 @dataclass(frozen=True)
 class Latest:
-    """The last round and attempt on each branch, in a record of `Context.state`.
+    """The newest of what a node took part in, as a record of `Context.state`.
 
     Parameters
     ----------
@@ -29,10 +32,8 @@ class Latest:
 
     name: str
 
-    def check_new(self, context: Context, branch: str, version: int, attempt: int) -> None:
-        """Refuse what is not newer than what was noted last.
-
-        Two sums over the same update with one member more or less would show that member's.
+    def check_new(self, context: Context, *number: int) -> None:
+        """Refuse what is not newer than what was noted last, whatever the branch.
 
         Raises
         ------
@@ -40,25 +41,25 @@ class Latest:
             With reason ``freshness``.
         """
         record = context.state.get(self.name)
-        last = record.get(branch) if isinstance(record, ConfigRecord) else None
-        if isinstance(last, str) and (version, attempt) <= _numbers(last):
+        last = record.get(_NEWEST) if isinstance(record, ConfigRecord) else None
+        if isinstance(last, str) and number <= tuple(map(int, last.split())):
+            shown = ", ".join(map(str, number))
             raise MessageError(
-                "freshness",
-                f"{attempt} at version {version} is not newer than the last that this node "
-                "answered on this branch",
+                "freshness", f"({shown}) is not newer than the last that this node answered"
             )
 
-    def note(self, context: Context, branch: str, version: int, attempt: int) -> None:
+    def note(self, context: Context, *number: int) -> None:
         """Take down the newest."""
-        record = context.state.get(self.name)
-        latest = dict(record) if isinstance(record, ConfigRecord) else {}
-        latest[branch] = f"{version} {attempt}"
-        context.state[self.name] = ConfigRecord(latest)
+        context.state[self.name] = config_record({_NEWEST: " ".join(map(str, number))})
 
 
-def _numbers(text: str) -> tuple[int, int]:
-    version, attempt = text.split()
-    return int(version), int(attempt)
+TRAINED: Final = Latest("daafl.hidden")
+"""Version and draw of the last training that went into a hidden sum.
+
+The same training in two sums, one of them without a node, would show that node's update. Every
+later sum is over other batches at least; over nearly the same model, which a lying server can
+always arrange, only differential privacy bounds what two sums tell.
+"""
 
 
 def record_of(message: Message, name: str) -> ConfigRecord:

@@ -13,9 +13,11 @@ from daafl.flower import config_record
 from daafl.messages import COMMITMENT, SECONDS, STEPS, VOLATILE, WORDS
 from daafl.secure.fields import Fields
 from daafl.secure.masked_vectors import bytes_of
+from daafl.secure.messages import HASH_BYTES
 from daafl.secure.quantisation import Words
 
 _VECTOR: Final = f"{VOLATILE}masked-vector"
+_SESSION: Final = "session"
 _CLAIM: Final = "claim"
 
 
@@ -38,10 +40,11 @@ class Vector:
     seconds: float
     claim: str | None
 
-    def put_aside(self, context: Context, words: Words, commitment: bytes) -> None:
-        """Keep the vector, with ``words`` in place of its own, and the commitment to it."""
+    def put_aside(self, context: Context, session: bytes, words: Words, commitment: bytes) -> None:
+        """Keep the vector for a session, with ``words`` for its own, and the commitment to it."""
         context.state[_VECTOR] = config_record(
             {
+                _SESSION: session,
                 WORDS: bytes_of(words).tobytes(),
                 COMMITMENT: commitment,
                 STEPS: self.steps,
@@ -50,19 +53,31 @@ class Vector:
             }
         )
 
+    @staticmethod
+    def forget(context: Context) -> None:
+        """Drop a vector that waits: its session is over."""
+        context.state.pop(_VECTOR, None)
+
+    @staticmethod
+    def check_none(context: Context) -> None:
+        """Refuse to train a second time in a session (*phase*)."""
+        if _VECTOR in context.state:
+            raise MessageError("phase", "this node has trained in this session already")
+
     @classmethod
-    def taken_up(cls, context: Context) -> tuple[Vector, bytes]:
-        """Return the vector with its commitment, and forget both.
+    def taken_up(cls, context: Context, session: bytes) -> tuple[Vector, bytes]:
+        """Return the vector of a session with its commitment, and forget both.
 
         Raises
         ------
         MessageError
-            With reason ``phase`` if there is none.
+            With reason ``phase`` if there is none, or it was trained for another session.
         """
         record = context.state.pop(_VECTOR, None)
-        if not isinstance(record, ConfigRecord):
-            raise MessageError("phase", "this node has committed to no vector")
+        if not isinstance(record, ConfigRecord) or record.get(_SESSION) != session:
+            raise MessageError("phase", "this node has committed to no vector in this session")
         read = Fields.of(dict(record), "a vector put aside")
+        read.data(_SESSION, HASH_BYTES)
         words = np.array(read.words(WORDS))
         found = cls(words, read.integer(STEPS), float(read.text(SECONDS, 40)), None)
         if _CLAIM in record:

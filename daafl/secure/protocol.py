@@ -100,6 +100,11 @@ class Node:
         return self._state.group.terms
 
     @property
+    def is_unmasked(self) -> bool:
+        """Whether it has shared its secrets and not yet sent its vector."""
+        return isinstance(self._state, client.Sharing)
+
+    @property
     def group(self) -> Group:
         """The nodes that advertised keys; known once the cohort's have come.
 
