@@ -231,8 +231,11 @@ class Autonomous(Strategy):
         results = Results()
         listeners: list[Observer] = [totals, results, *self._observers]
         parts: Parts | None = None
+        has_begun = resume_from is None  # a resume that is refused leaves the summary as it is
 
         def finish(status: Status, reason: str) -> None:
+            if not has_begun:
+                return
             seconds = time.monotonic() - began_s
             summary = totals.summary(status, reason, seconds)
             if parts is not None and parts.private is not None:
@@ -255,6 +258,7 @@ class Autonomous(Strategy):
                 run=uuid4().hex if history is None else history.run,
                 keep_bytes=None if history is None else history.journal_bytes,
                 audit=self._audit,
+                audit_head=None if history is None else history.audit,
             ) as records:
                 listeners.extend(records.learners)
                 parts = composed(
@@ -283,6 +287,7 @@ class Autonomous(Strategy):
                     attempt.start()
                 else:
                     attempt.go_on(resume_from)
+                    has_begun = True
                 reason = attempt.play()
         except KeyboardInterrupt:
             finish("stopped", "interrupted")

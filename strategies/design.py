@@ -100,20 +100,23 @@ class Design:
         """Whether nodes let nothing out that is not noised, so that they report no losses."""
         return isinstance(self.privacy, SamplePrivacy | LocalPrivacy)
 
-    def guarantees(self, num_values: int) -> tuple[str, ...]:
+    def guarantees(self, num_nodes: int, num_values: int) -> tuple[str, ...]:
         """Return what the run protects, from whom, and what it does not, in sentences.
 
         Parameters
         ----------
+        num_nodes
+            Nodes of the federation.
         num_values
             Values of an update.
         """
         private = () if self.privacy is None else (self.privacy.describe(),)
         if isinstance(self.privacy, UserPrivacy):
             private = (self.privacy.describe(members_clip=hides(self.secure)),)
-        cohort = self.pacing.concurrency
+        cohort = min(self.pacing.concurrency, num_nodes)
         hidden = guarantees(self.secure, cohort=cohort, num_values=num_values)
-        return (*private, *hidden, *self.regime.guarantees)
+        regime = replace(self.regime, cohort=min(self.regime.cohort, num_nodes))
+        return (*private, *hidden, *regime.guarantees)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:

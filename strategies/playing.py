@@ -12,6 +12,7 @@ from daafl.autonomy.codec import decode
 from daafl.errors import CodecError, ConfigError, StoreError
 from daafl.learning.layout import Layout
 from daafl.observability.events import Observer, RunInfo
+from daafl.secure.audit import Head
 from daafl.store.checkpoint import Checkpoint, Checkpoints
 from daafl.store.tree import Tree
 from daafl.store.unbroken import unbroken
@@ -66,6 +67,8 @@ class History:
         Of the rule that ends a run early.
     ended
         Why there is no further step; ``None`` if there is.
+    audit
+        Where the audit log ends; ``None`` where there is none.
     """
 
     run: str
@@ -80,6 +83,7 @@ class History:
     results: ResultsState
     progress: Progress
     ended: str | None
+    audit: Head | None = None
 
 
 def history_of(checkpoint: Checkpoint) -> History:
@@ -230,6 +234,7 @@ class Attempt:
             results=self.results.state(),
             progress=self._progress,
             ended=self._ended,
+            audit=self.records.trail.head if self.records.trail is not None else None,
         )
         parts = resuming.saved(self.parts, self.design)
         with unbroken():
@@ -249,7 +254,7 @@ class Attempt:
             attackers=settings.attackers,
             resumed_after=resumed_after,
             trainer=grid.trainer if isinstance(grid, TrainsTogether) else "",
-            guarantees=self.design.guarantees(self.job.layout.num_parameters),
+            guarantees=self.design.guarantees(self._num_nodes, self.job.layout.num_parameters),
         )
         for observer in self.observers:
             observer.started(info)

@@ -14,6 +14,7 @@ from daafl.autonomy.codec import JSON, encode
 from daafl.autonomy.journal import Journal, read_header
 from daafl.autonomy.knowledge import Knowledge
 from daafl.errors import ConfigError
+from daafl.secure.audit import Head
 from daafl.secure.trail import Trail
 from daafl.store.unbroken import unbroken
 from daafl.strategies.design import Design
@@ -33,6 +34,8 @@ class Records:
         Identity of the run: what was learned under it is not learned again.
     audit
         File of the audit log; ``None`` for none. It is never cut back.
+    audit_head
+        Where the log ended at the checkpoint that the run goes on from.
     keep_bytes
         Length to cut the journal back to, for a run that resumes; ``None`` begins a new one.
 
@@ -53,6 +56,7 @@ class Records:
         run: str,
         keep_bytes: int | None = None,
         audit: Path | None = None,
+        audit_head: Head | None = None,
     ) -> None:
         self.run = run
         self.beliefs: Beliefs = {}
@@ -66,7 +70,7 @@ class Records:
                 self.beliefs = known.snapshot()
                 self.learners = (Learner(known, run),)
             if audit is not None:
-                self.trail = stack.enter_context(Trail(audit))
+                self.trail = stack.enter_context(Trail(audit, audit_head))
             if journal is not None:
                 opened = self._opened(journal, design, keep_bytes)
                 self._journal = stack.enter_context(opened)

@@ -13,6 +13,7 @@ from daafl.errors import ConfigError, MessageError
 if TYPE_CHECKING:
     from daafl.secure.identity import Identity
     from daafl.secure.roster import Roster, SignedRoster
+    from daafl.store.folder_lock import FolderLock
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _AUTHORITY = click.option(
@@ -96,6 +97,7 @@ def certify(path: Path, public_path: Path, *, node: int, authority_path: Path) -
     """
     from daafl.secure.key_files import read_public
 
+    lock = _locked(path)
     signer, present = _own(path, authority_path)
     public = read_public(public_path)
     if present.members.get(node) == public:
@@ -105,6 +107,7 @@ def certify(path: Path, public_path: Path, *, node: int, authority_path: Path) -
     except MessageError as error:
         raise ConfigError(error.detail) from None
     _sign(path, signer, changed)
+    del lock
 
 
 @keys.command("revoke")
@@ -113,12 +116,14 @@ def certify(path: Path, public_path: Path, *, node: int, authority_path: Path) -
 @_AUTHORITY
 def revoke(path: Path, node: int, *, authority_path: Path) -> None:
     """Take a node out of a roster; its key can never come back."""
+    lock = _locked(path)
     signer, present = _own(path, authority_path)
     try:
         changed = present.without(node)
     except MessageError as error:
         raise ConfigError(error.detail) from None
     _sign(path, signer, changed)
+    del lock
 
 
 @keys.command("list")
@@ -180,6 +185,15 @@ def check(
     else:
         click.echo(f"{path}: not to be used: {problem}")
     return int(problem is not None)
+
+
+def _locked(path: Path) -> FolderLock:
+    """Keep other commands from changing rosters in this folder, until what is returned is gone."""
+    from daafl.store.folder_lock import FolderLock
+
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent}")
+    return FolderLock(path.parent)
 
 
 def _make(path: Path, advice: str) -> None:

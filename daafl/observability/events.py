@@ -183,6 +183,8 @@ class PrivacySpent:
         Its delta.
     accounts, nodes_spent_out
         Accounts that have spent something, and nodes that took no further part because of it.
+    unreadable
+        Ledgers that are damaged, so that nobody knows what was spent from them.
     """
 
     unit: str
@@ -191,6 +193,7 @@ class PrivacySpent:
     delta: float
     accounts: int
     nodes_spent_out: int
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from daafl.privacy.release import Release
 FEDERATION: Final = "federation"
 """Account of all users of a federation together."""
 
+MAX_EPSILON: Final = 1e12
+MAX_SETTING: Final = 1e6  # of bounds and noise multipliers
+
 
 def node_account(node: int) -> str:
     """Return the account of a node's examples."""

@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Literal, Self, TypeAlias
 
 from daafl.errors import ConfigError
 from daafl.privacy.accountant import Accounting, noise_multiplier_for
-from daafl.privacy.budget import Budget
+from daafl.privacy.budget import MAX_EPSILON, MAX_SETTING, Budget
 from daafl.privacy.release import Release
 from daafl.privacy.user_level import UserPrivacy
 
@@ -272,14 +272,19 @@ def _check(
     rng: str,
 ) -> None:
     where = f"privacy {settings.name}"
-    if not 0.0 < epsilon < math.inf:
-        raise ConfigError(f"{where}: epsilon={epsilon} must be positive and finite")
+    if not 0.0 < epsilon <= MAX_EPSILON:
+        raise ConfigError(
+            f"{where}: epsilon={epsilon} must be above 0 and at most {MAX_EPSILON:g}"
+        )
     if not 0.0 < delta < 1.0:
         raise ConfigError(f"{where}: delta={delta} must be in (0, 1)")
-    if not 0.0 < bound < math.inf:
-        raise ConfigError(f"{where}: bound={bound} must be positive and finite")
-    if noise is not None and not 0.0 < noise < math.inf:
-        raise ConfigError(f"{where}: noise_multiplier={noise} must be positive, or null to fit it")
+    if not 0.0 < bound <= MAX_SETTING:
+        raise ConfigError(f"{where}: bound={bound} must be above 0 and at most {MAX_SETTING:g}")
+    if noise is not None and not 0.0 < noise <= MAX_SETTING:
+        raise ConfigError(
+            f"{where}: noise_multiplier={noise} must be above 0 and at most {MAX_SETTING:g}, or "
+            "null to fit it"
+        )
     if rng not in ("secret", "seeded"):
         raise ConfigError(f"{where}: rng={rng!r} must be secret or seeded")
 

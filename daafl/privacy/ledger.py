@@ -23,6 +23,7 @@ from daafl.store.folder_lock import FolderLock
 from daafl.store.lines import append_line, synced_size, truncate_lines
 
 FILE: Final = "ledger.jsonl"
+HEAD: Final = "ledger.head"  # how long the ledger was when it was last written
 FORMAT: Final = 1
 MAX_NAME_LENGTH: Final = 200
 MAX_LINE_BYTES: Final = 4096
@@ -103,9 +104,16 @@ class Ledger:
         self._known: set[Debit] = set()
         self._chain = _START
         self._size = 0
+        self._num_lines = 0
+        noted, chain = self._noted()
         for line in self._whole_lines():
             debit, self._chain = _parsed(line, self._chain, self.path)
+            self._num_lines += 1
             self._take(debit)
+            if self._num_lines == noted and self._chain != chain:
+                raise _damaged(self.path, "it is another one than was written here")
+        if self._num_lines < noted:
+            raise _damaged(self.path, f"{noted - self._num_lines} debits are missing at its end")
 
     def spent(self, account: str) -> tuple[Release, ...]:
         """Return what an account has released, equal mechanisms merged into one."""
@@ -151,8 +159,32 @@ class Ledger:
             raise StoreError(f"{self.path} has another size than what was written to it")
         self._is_broken = False
         self._chain = chain
+        self._num_lines += len(debits)
+        self._note()
         for debit in debits:
             self._take(debit)
+
+    def _noted(self) -> tuple[int, str]:
+        """Return how many lines there were when the last one was written, and their checksum."""
+        try:
+            text = self.path.with_name(HEAD).read_text(encoding="ascii")
+            if not text:  # lost with the power, as nobody waits for it to be on the disk
+                return 0, _START
+            count, chain = text.split()
+            return int(count), chain
+        except FileNotFoundError:
+            return 0, _START
+        except (OSError, ValueError):
+            raise _damaged(self.path, f"{HEAD} beside it cannot be read") from None
+
+    def _note(self) -> None:
+        """Take down the number of lines, so that it shows when some at the end are lost."""
+        head, new = self.path.with_name(HEAD), self.path.with_name(f"{HEAD}.new")
+        try:
+            new.write_text(f"{self._num_lines} {self._chain}\n", encoding="ascii")
+            new.replace(head)
+        except OSError as error:
+            raise StoreError(f"{head} cannot be written: {error.strerror or error}") from error
 
     def _take(self, debit: Debit) -> None:
         before = self._spent.get(debit.account, ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
+from daafl.errors import StoreError
 from daafl.observability.events import PrivacySpent
 from daafl.privacy.budget import Budgets, node_account
 from daafl.privacy.guarantee import NodePrivacy
@@ -30,16 +31,19 @@ def spent_by_nodes(ledgers: Path, settings: NodePrivacy, *, spent_out: int) -> P
     spent_out
         Nodes that took no further part.
 
-    Raises
-    ------
-    StoreError
-        If a ledger is damaged.
+    Returns
+    -------
+    PrivacySpent
+        Of those that can be read; it counts the others.
     """
-    epsilons = []
+    epsilons, unreadable = [], 0
     for file in sorted(ledgers.glob(f"{PREFIX}*/{FILE}")):
         node = int(file.parent.name.removeprefix(PREFIX))
-        budgets = Budgets(Ledger(file.parent), settings.budget)
-        epsilons.append(budgets.epsilon(node_account(node)))
+        try:
+            budgets = Budgets(Ledger(file.parent), settings.budget)
+            epsilons.append(budgets.epsilon(node_account(node)))
+        except StoreError:
+            unreadable += 1
     return PrivacySpent(
         unit=settings.unit,
         epsilon_spent=max(epsilons, default=0.0),
@@ -47,4 +51,5 @@ def spent_by_nodes(ledgers: Path, settings: NodePrivacy, *, spent_out: int) -> P
         delta=settings.delta,
         accounts=len(epsilons),
         nodes_spent_out=spent_out,
+        unreadable=unreadable,
     )

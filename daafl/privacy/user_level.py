@@ -19,7 +19,7 @@ from typing import ClassVar, Final, Literal, TypeAlias, get_args
 
 from daafl.errors import ConfigError
 from daafl.privacy.accountant import Accounting, noise_multiplier_for
-from daafl.privacy.budget import FEDERATION, Budget, Budgets
+from daafl.privacy.budget import FEDERATION, MAX_EPSILON, MAX_SETTING, Budget, Budgets
 from daafl.privacy.clipping import BIT_SENSITIVITY, AdaptiveClip
 from daafl.privacy.ledger import Debit, Ledger
 from daafl.privacy.release import Release, Sampling
@@ -88,8 +88,11 @@ class UserPrivacy:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not 0.0 < self.epsilon < math.inf:
-            raise ConfigError(f"privacy.epsilon is {self.epsilon}, but must be positive and finite")
+        if not 0.0 < self.epsilon <= MAX_EPSILON:
+            raise ConfigError(
+                f"privacy.epsilon is {self.epsilon}, but must be above 0 and at most "
+                f"{MAX_EPSILON:g}"
+            )
         _ = self.budget
         for name, kind in (("clipping", Clipping), ("rng", Rng)):
             if getattr(self, name) not in get_args(kind):
@@ -99,8 +102,10 @@ class UserPrivacy:
                 )
         for name in ("bound", "noise_multiplier", "loss_bound"):
             value = getattr(self, name)
-            if value is not None and not 0.0 < value < math.inf:
-                raise ConfigError(f"privacy.{name} is {value}, but must be positive and finite")
+            if value is not None and not 0.0 < value <= MAX_SETTING:
+                raise ConfigError(
+                    f"privacy.{name} is {value}, but must be above 0 and at most {MAX_SETTING:g}"
+                )
         if not 0.0 < self.target_quantile < 1.0:
             raise ConfigError(
                 f"privacy.target_quantile is {self.target_quantile}, but must be in (0, 1)"

@@ -187,7 +187,8 @@ def chosen(num_nodes: int, policy: Policy) -> Degree:
     if not MIN_NODES <= num_nodes <= MAX_NODES or min_survivors > num_nodes - lost:
         raise ConfigError(
             f"a group of {num_nodes} nodes, {lost} of them lost, cannot meet the minimum of "
-            f"{min_survivors} survivors; take {MIN_NODES} to {MAX_NODES} nodes, or tolerate less"
+            f"{min_survivors} survivors; take a larger group of at most {MAX_NODES} nodes, or "
+            "tolerate less"
         )
     for degree in range(2, num_nodes - 1, 2):
         numbers = _on_ring(num_nodes, degree, policy)

@@ -43,6 +43,8 @@ def write_identity(path: Path, identity: Identity) -> Path:
     StoreError
         If they cannot be written.
     """
+    if not path.name:
+        raise ConfigError("a key needs the name of a file; write where it is to be")
     public_path = path.with_name(path.name + PUBLIC_SUFFIX)
     for taken in (path, public_path):
         if os.path.lexists(taken):

@@ -131,10 +131,15 @@ class SignedRoster:
         Raises
         ------
         ConfigError
-            If the authority is the server itself.
+            If the authority is the server itself, or a node.
         """
         if authority.public == roster.server:
             raise ConfigError("the authority that signs a roster must not be the server")
+        if authority.public in roster.members.values():
+            raise ConfigError(
+                "the authority that signs a roster must not be one of its nodes; make the node a "
+                "key of its own"
+            )
         return cls(roster, authority.sign(roster._content()))
 
     def verified(self, authority: bytes, *, federation: str, min_epoch: int = 1) -> Roster:

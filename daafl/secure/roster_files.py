@@ -47,6 +47,8 @@ def read_roster(path: Path) -> SignedRoster:
     ConfigError
         If it cannot be read or is no roster.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is not a regular file")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_ROSTER_FILE + 1)

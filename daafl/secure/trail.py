@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from daafl.errors import StoreError
-from daafl.secure.audit import MAX_LINE, Fact, line_of, verify
+from daafl.secure.audit import MAX_LINE, Fact, Head, line_of, verify
 
 AUDIT: Final = "audit.jsonl"  # name of the file in a run's folder
 
@@ -23,6 +23,8 @@ class Trail:
     ----------
     path
         The file.
+    expected
+        Where it ended when that was noted last; it must still contain that.
 
     Raises
     ------
@@ -30,12 +32,12 @@ class Trail:
         If the file was changed since it was written, or cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, expected: Head | None = None) -> None:
         self._path = path
         try:
             path.touch(0o600)
             was_torn = _without_torn_line(path)
-            self.head = verify(path)
+            self.head = verify(path, expected)
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
             self._file = os.fdopen(descriptor, "ab", buffering=0)
         except OSError as error:

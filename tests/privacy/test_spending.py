@@ -207,3 +207,38 @@ def test_any_bytes_are_a_ledger_or_refused(tmp_path_factory, content):
     (folder / FILE).write_bytes(content)
     with contextlib.suppress(StoreError):
         assert Ledger(folder).accounts == ()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_debits_that_are_lost_at_the_end_are_noticed(tmp_path, kept):
+    ledger = Ledger(tmp_path)
+    for step in range(3):
+        ledger.write([Debit("federation", f"v{step}", Release(1.0))])
+    del ledger
+    lines = (tmp_path / FILE).read_bytes().splitlines(keepends=True)
+    (tmp_path / FILE).write_bytes(b"".join(lines[:kept]))
+    with pytest.raises(StoreError, match=f"{3 - kept} debits are missing at its end"):
+        Ledger(tmp_path)
+
+
+def test_another_ledger_of_the_same_length_is_noticed(tmp_path):
+    for name in ("a", "b"):
+        Ledger(tmp_path / name).write([Debit("federation", name, Release(1.0))])
+    (tmp_path / "a" / FILE).write_bytes((tmp_path / "b" / FILE).read_bytes())
+    with pytest.raises(StoreError, match="another one"):
+        Ledger(tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", ["", None])
+def test_a_note_that_was_lost_with_the_power_stops_nobody(tmp_path, text):
+    Ledger(tmp_path).write([Debit("federation", "v0", Release(1.0))])
+    head = tmp_path / "ledger.head"
+    head.unlink() if text is None else head.write_text(text)
+    assert Ledger(tmp_path).spent("federation")
+
+
+def test_a_damaged_note_stops_the_ledger(tmp_path):
+    Ledger(tmp_path).write([Debit("federation", "v0", Release(1.0))])
+    (tmp_path / "ledger.head").write_text("many 00")
+    with pytest.raises(StoreError, match=r"ledger\.head"):
+        Ledger(tmp_path)

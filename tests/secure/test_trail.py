@@ -55,3 +55,20 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"audit\.jsonl"):
         Trail(tmp_path / "nowhere" / "audit.jsonl")
+
+
+def test_a_log_that_lost_its_end_since_it_was_noted_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    with Trail(path) as trail:
+        trail.note("update_accepted", node=1)
+        trail.note("update_accepted", node=2)
+        head = trail.head
+    lines = path.read_bytes().splitlines(keepends=True)
+    with Trail(path, head):
+        pass
+    path.write_bytes(lines[0])
+    with pytest.raises(AuditError, match="was cut"):
+        Trail(path, head)
+    path.unlink()
+    with pytest.raises(AuditError, match="was cut"):
+        Trail(path, head)

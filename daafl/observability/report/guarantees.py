@@ -37,4 +37,7 @@ def spent_text(spent: PrivacySpent) -> str:
         f"Spent of {plural(spent.accounts, 'account')}: epsilon {spent.epsilon_spent:.3g} at most, "
         f"{spent.epsilon_median:.3g} in the median, delta {spent.delta:g}"
     )
-    return f"{text}; {plural(spent.nodes_spent_out, 'node')} spent out."
+    text = f"{text}; {plural(spent.nodes_spent_out, 'node')} spent out."
+    if spent.unreadable:
+        text += f" Not counted: {plural(spent.unreadable, 'ledger')} that cannot be read."
+    return text
