@@ -40,12 +40,16 @@ def audit() -> None:
 def verify(path: Path, *, head: str | None, as_json: bool) -> int:
     """Verify that no line of an audit log was changed, removed, inserted or moved.
 
+    FILE may also be the folder of a run.
+
     Lines that were cut off at the end show only against a head noted elsewhere: give it with
     --head, as a verification printed it.
     """
     from daafl.secure.audit import AuditError
     from daafl.secure.audit import verify as verified
+    from daafl.secure.trail import AUDIT
 
+    path = path / AUDIT if path.is_dir() else path
     expected = None if head is None else _head(head)
     found, broken = None, None
     try:

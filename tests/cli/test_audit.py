@@ -71,11 +71,16 @@ def test_a_torn_line_is_not_taken_for_a_whole_one(log: Path, capfd: Captured) ->
     assert "is not complete" in str(document["problem"])
 
 
+def test_the_folder_of_a_run_stands_for_its_log(log: Path, capfd: Captured) -> None:
+    assert exit_code(["audit", "verify", "."]) == 0
+    assert "audit.jsonl: 4 lines, none changed" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["none.jsonl"], "cannot read the audit log none.jsonl"),
-        (["."], "cannot read the audit log"),
+        ([".."], "cannot read the audit log audit.jsonl"),
         (["audit.jsonl", "--head", "4"], "is not LINES:HASH"),
         ([], "Missing argument"),
     ],

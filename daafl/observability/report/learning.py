@@ -135,7 +135,8 @@ def _loss(run: Run, decisions: Sequence[Outcome]) -> Element:
         run, "evaluation, after the step", "s1", lambda steps: _metric(steps, "loss")
     )
     series = [curve for curve in (*reported, *measured) if _has_values([curve])]
-    blown = [s.step for s in run.rounds if _is_blown(s)]
+    # Where nobody ever reports a loss, as under differential privacy, nothing has blown up.
+    blown = [s.step for s in run.rounds if _is_blown(s)] if _has_values(reported) else []
     if not series:
         return element("p", "No loss: no node reported a finite one.", class_="absent")
     baseline = run.baseline.loss if run.baseline else None
