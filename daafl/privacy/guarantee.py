@@ -273,9 +273,7 @@ def _check(
 ) -> None:
     where = f"privacy {settings.name}"
     if not 0.0 < epsilon <= MAX_EPSILON:
-        raise ConfigError(
-            f"{where}: epsilon={epsilon} must be above 0 and at most {MAX_EPSILON:g}"
-        )
+        raise ConfigError(f"{where}: epsilon={epsilon} must be above 0 and at most {MAX_EPSILON:g}")
     if not 0.0 < delta < 1.0:
         raise ConfigError(f"{where}: delta={delta} must be in (0, 1)")
     if not 0.0 < bound <= MAX_SETTING:
