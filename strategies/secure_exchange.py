@@ -160,6 +160,8 @@ class SecureExchange:
             result = found.session.close()
             if not isinstance(result, GroupSum):
                 return Received(outgoing=self._asked(found, result))
+            if result.faulty:
+                log.warning("nodes %s returned something false", result.faulty)
             return Received(updates=[self._update(found, result)])
         except MessageError as error:
             return Received(refused=error.reason)

@@ -31,6 +31,7 @@ from daafl.secure.proof.commitments import cut
 from daafl.secure.proof.sampling import fresh_secret, sampled
 from daafl.secure.quantisation import Quantiser, Reals, Words
 from daafl.secure.settings import MaskedSums
+from daafl.secure.shortening import shortened
 from daafl.secure.terms import Group
 
 
@@ -97,9 +98,7 @@ class NormBound:
     def clipped(self, delta: Reals) -> tuple[Reals, bool]:
         """Return an update within the bound, and whether it was within it before."""
         norm = float(np.linalg.norm(delta.astype(np.float64)))
-        if norm <= self.bound:
-            return delta, True
-        return delta * (self.bound / norm), False
+        return shortened(delta, norm=norm, bound=self.bound)
 
     def committed(
         self, words: Words, quantiser: Quantiser, group: Group, node: int

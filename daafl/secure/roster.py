@@ -95,6 +95,22 @@ class Roster:
         except KeyError:
             raise MessageError("unknown_node", f"node {node} is not in the roster") from None
 
+    def check_signed(self, node: int, content: bytes, signature: bytes, what: str) -> None:
+        """Return if ``node`` signed ``content`` with its pinned key.
+
+        Parameters
+        ----------
+        what
+            What it is called in an error.
+
+        Raises
+        ------
+        MessageError
+            With reason ``unknown_node`` or ``signature``.
+        """
+        if not is_signed_by(self.key_of(node), content, signature):
+            raise MessageError("signature", f"node {node} did not sign this {what} for this round")
+
     def enrolled(self, node: int, key: bytes) -> Roster:
         """Return the next epoch's roster, with one node more or with another key."""
         old = {self.members[node]} - {key} if node in self.members else set()

@@ -8,7 +8,6 @@ from typing import ClassVar, Final, Literal, TypeAlias
 
 from daafl.errors import ConfigError
 from daafl.secure.graph import MIN_NODES, Policy, chosen
-from daafl.secure.he.ckks import check_scheme
 from daafl.secure.he.dealing import Rotation
 from daafl.secure.he.packing import Packing
 from daafl.secure.he.selective import Row, Selection
@@ -163,7 +162,7 @@ class EncryptedSums:
         # Settings are compared by their text, wherever the list came from.
         object.__setattr__(self, "encrypted_layers", tuple(self.encrypted_layers))
         check_group_size(self.group_size)
-        check_scheme(self.scheme, server_sees_aggregate=True)
+        _check_scheme(self.scheme)
         if not 0 < self.value_range < 1e6:
             raise ConfigError(f"value_range is {self.value_range}; it must be above 0, below 1e6")
         if self.min_nodes < MIN_GROUP:
@@ -235,3 +234,14 @@ def check_group_size(size: int | None) -> None:
             f"group_size is {size}; it must be {MIN_GROUP} or more: of two nodes, each knows the "
             "other's update from their sum"
         )
+
+
+def _check_scheme(scheme: str) -> None:
+    if scheme == "ckks":
+        raise ConfigError(
+            "scheme 'ckks' is refused: the coordinator sees the decrypted sum, and from a CKKS "
+            "ciphertext and its approximate decryption the secret key can be computed (Li & "
+            "Micciancio 2021); use scheme 'bfv', which decrypts exactly"
+        )
+    if scheme != "bfv":
+        raise ConfigError(f"the scheme is {scheme!r}; it must be 'bfv'")

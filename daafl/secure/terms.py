@@ -15,7 +15,6 @@ from typing import Final
 from daafl.errors import ConfigError, MessageError
 from daafl.secure import graph, masks
 from daafl.secure.encoding import digest, encoded, nodes_digest
-from daafl.secure.identity import is_signed_by
 from daafl.secure.messages import Advertisement
 from daafl.secure.roster import Roster
 
@@ -93,15 +92,8 @@ class Terms:
             masks.check_public(key)
 
     def check_signed(self, node: int, content: bytes, signature: bytes, what: str) -> None:
-        """Return if ``node`` signed ``content`` with its pinned key.
-
-        Raises
-        ------
-        MessageError
-            With reason ``unknown_node`` or ``signature``.
-        """
-        if not is_signed_by(self.roster.key_of(node), content, signature):
-            raise MessageError("signature", f"node {node} did not sign this {what} for this round")
+        """Return if ``node`` signed ``content``; see `Roster.check_signed`."""
+        self.roster.check_signed(node, content, signature, what)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Homomorphic sums: updates added up under encryption, exactly. TenSEAL loads on first use."""
 
-from daafl.secure.he.ckks import check_scheme
 from daafl.secure.he.dealing import HeldKey, KeyMember, Rotation
 from daafl.secure.he.key_server import KeyAdvertisements
 from daafl.secure.he.node import SumNode
@@ -22,5 +21,4 @@ __all__ = [
     "Selection",
     "SumNode",
     "SumTerms",
-    "check_scheme",
 ]

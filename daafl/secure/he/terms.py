@@ -15,7 +15,6 @@ from daafl.secure.encoding import digest, encoded, nodes_digest
 from daafl.secure.he.packing import Packing
 from daafl.secure.he.selective import Selection
 from daafl.secure.he.tags import num_chunks
-from daafl.secure.identity import is_signed_by
 from daafl.secure.roster import Roster
 
 MIN_MEMBERS: int = 2
@@ -49,15 +48,8 @@ class EpochTerms:
         return encoded("he advertisement", self.digest, node, key)
 
     def check_signed(self, node: int, content: bytes, signature: bytes, what: str) -> None:
-        """Return if ``node`` signed ``content`` with its pinned key.
-
-        Raises
-        ------
-        MessageError
-            With reason ``unknown_node`` or ``signature``.
-        """
-        if not is_signed_by(self.roster.key_of(node), content, signature):
-            raise MessageError("signature", f"node {node} did not sign this {what}")
+        """Return if ``node`` signed ``content``; see `Roster.check_signed`."""
+        self.roster.check_signed(node, content, signature, what)
 
 
 @dataclass(frozen=True)
